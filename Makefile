@@ -1,0 +1,69 @@
+# Every target sets up what it needs in .venv: git, make and Python 3.11 or newer with its venv module suffice.
+
+VENV ?= .venv
+JOBS ?= 2
+SUITABLE := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$python" -c '$(SUITABLE)' 2>/dev/null && echo "$$python" && break; done)
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+GEN3 := .venv-gen3
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help setup demo test lint format bench bench-gen3 wheel clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo        run the example survey from raws to harvested outputs'
+	@echo 'make test        run all tests, JOBS=$(JOBS) at a time'
+	@echo 'make lint        check style, format, types and the direction of imports'
+	@echo 'make format      format the code and mend what ruff can mend'
+	@echo 'make bench       measure, print the table and draw the chart'
+	@echo 'make bench-gen3  the same beside the Gen3 Butler, installed into $(GEN3)'
+	@echo 'make wheel       build the wheel into dist/'
+	@echo 'make setup       only create $(VENV)'
+	@echo 'make clean       remove what these targets made'
+	@echo 'PYTHON=... names the Python that $(VENV) is made with.'
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@"$(PYTHON)" -c '$(SUITABLE)' 2>/dev/null || { \
+		echo 'make: dbb needs Python 3.11 or newer with the modules venv and ensurepip (Debian: python3-venv).'; \
+		echo 'make: found: $(or $(PYTHON),none); name another by make PYTHON=/path/to/python3'; exit 1; } >&2
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/python examples/ci_hsc_mini/demo.py
+
+test: $(READY)
+	$(BIN)/pytest --numprocesses $(JOBS)
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(READY)
+	$(BIN)/python benchmarks/run.py
+
+bench-gen3: $(READY) $(GEN3)/.ready
+	$(BIN)/python benchmarks/run.py --gen3 $(GEN3)/bin/python
+
+$(GEN3)/.ready:
+	"$(PYTHON)" -m venv $(GEN3)
+	$(GEN3)/bin/pip install --quiet 'lsst-daf-butler>=30'
+	@touch $@
+
+wheel: $(READY)
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) $(GEN3) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,240 @@
+"""What a filetype is: its metadata table and columns, its data id, its names in the archive. Filetypes are TOML.
+
+A filetype file looks like this; only ``keys`` and the columns are a must::
+
+    [sets.exposure]                 # columns that several filetypes share
+    visit = "int"
+    filter = "str"
+
+    [filetypes.calexp]
+    description = "Calibrated exposure of one CCD."
+    dataset = "calexp"              # the Butler dataset type, if it is one
+    metadata_table = "calexp"       # default: the filetype's name
+    keys = ["visit", "ccd"]         # the data id
+    sets = ["exposure"]
+    directory = "r${reqnum}/${unitname}/p${attnum:2}/corr"
+    name = "CORR-${visit:7}-${ccd:3}-r${reqnum}p${attnum:2}.fits"
+    [filetypes.calexp.columns]
+    ccd = "int"
+    expTime = { type = "float", source = "header:EXPTIME" }
+
+A column's source says where `dbb ingest-files` finds the value: ``header:KEY`` (or ``header:KEY|OTHER`` for the first
+that is there), ``mapper`` (translated from the header by the camera), or ``name`` (the name pattern, read backwards;
+the default). A value given by the caller wins over each of them.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from dbb.errors import NotFoundError, UsageError
+from dbb.patch import stored_patch
+from dbb.patterns import Pattern, parse_pattern
+
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,61}")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_KEYS = {"description", "dataset", "metadata_table", "keys", "sets", "columns", "directory", "name"}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A metadata column: its name as declared, its type (a key of `CONVERTERS`), source, and whether it must be given."""
+
+    name: str
+    type: str
+    source: str = "name"
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Filetype:
+    """What one kind of file is.
+
+    Parameters
+    ----------
+    name
+        As stored in ``desfile.filetype``, lower case.
+    dataset
+        The Butler dataset type, or None.
+    table
+        The metadata table, or None if the filetype has no columns.
+    columns
+        In the order of the table.
+    keys
+        Names of the columns that make the data id.
+    directory, name_pattern
+        Where the archive keeps such files, or None where only the caller knows.
+    """
+
+    name: str
+    dataset: str | None
+    table: str | None
+    columns: tuple[Column, ...]
+    keys: tuple[str, ...]
+    description: str = ""
+    directory: Pattern | None = None
+    name_pattern: Pattern | None = None
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Type of each column by its declared name."""
+        return {column.name: column.type for column in self.columns}
+
+    def column(self, name: str) -> Column:
+        """Return the column called `name`, without regard to case.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none; lists those that are there.
+        """
+        for column in self.columns:
+            if column.name.lower() == name.lower():
+                return column
+        raise NotFoundError("column", name, [column.name for column in self.columns], f"Filetype {self.name} lacks it")
+
+
+def _to_int(value: object) -> int:
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError("expected an integer")
+    number = int(value)  # type: ignore[call-overload]  # whatever int() reads: text, numpy integer, whole float
+    if not -(2**63) <= number < 2**63:
+        raise ValueError("the number does not fit in 64 bits")
+    return int(number)
+
+
+def _to_float(value: object) -> float:
+    number = float(value)  # type: ignore[arg-type]  # whatever float() reads
+    if number != number or number in {float("inf"), float("-inf")}:
+        raise ValueError("expected a finite number")
+    return number
+
+
+def _to_text(value: object) -> str:
+    text = str(value)
+    if "\x00" in text:
+        raise ValueError("a text cannot hold a NUL character")
+    return text
+
+
+@lru_cache(maxsize=4096)
+def _checked_date(text: str) -> str:
+    if not _DATE.fullmatch(text):
+        raise ValueError("expected a date YYYY-MM-DD")
+    return datetime.date.fromisoformat(text).isoformat()
+
+
+def _to_date(value: object) -> str:
+    if isinstance(value, datetime.datetime):
+        value = value.date()
+    return _checked_date(value.isoformat() if isinstance(value, datetime.date) else str(value))
+
+
+def _to_patch(value: object) -> str:
+    return stored_patch(str(value))
+
+
+def _to_bool(value: object) -> bool:
+    text = str(value).strip().lower()
+    if text in {"true", "t", "1"}:
+        return True
+    if text in {"false", "f", "0"}:
+        return False
+    raise ValueError("expected true or false")
+
+
+CONVERTERS: Mapping[str, Callable[[object], object]] = {
+    "int": _to_int,
+    "float": _to_float,
+    "str": _to_text,
+    "date": _to_date,
+    "patch": _to_patch,
+    "bool": _to_bool,
+}
+"""Column types, each with what turns a given value into the stored one (ValueError if it cannot be)."""
+
+
+def load_filetypes(path: Path) -> dict[str, Filetype]:
+    """Read a filetype file.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read or a definition is unusable; names the file, the filetype and the entry.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"filetype file {path} cannot be read: {error}") from error
+    sets = data.get("sets", {})
+    unknown = data.keys() - {"sets", "filetypes"}
+    if unknown:
+        raise UsageError(f"filetype file {path}: unknown entries {sorted(unknown)}; known: filetypes, sets")
+    try:
+        return {name: _filetype(name, entry, sets) for name, entry in data.get("filetypes", {}).items()}
+    except (UsageError, NotFoundError) as error:
+        raise UsageError(f"filetype file {path}: {error}") from error
+
+
+def _filetype(name: str, entry: Mapping[str, object], sets: Mapping[str, Mapping[str, object]]) -> Filetype:
+    if not _IDENTIFIER.fullmatch(name) or name != name.lower():
+        raise UsageError(f"filetype {name!r}: the name must be lower-case letters, digits and _")
+    if entry.keys() - _KEYS:
+        raise UsageError(f"filetype {name}: unknown entries {sorted(entry.keys() - _KEYS)}; known: {', '.join(sorted(_KEYS))}")
+    declared: dict[str, object] = {}
+    for chosen in _names(entry.get("sets", [])):
+        if chosen not in sets:
+            raise NotFoundError("set of columns", chosen, sets)
+        declared |= sets[chosen]
+    own = entry.get("columns", {})
+    declared |= own if isinstance(own, Mapping) else {}
+    keys = _names(entry.get("keys", []))
+    columns = tuple(_column(name, column, what, keys) for column, what in declared.items())
+    missing = [key for key in keys if key not in declared]
+    if missing:
+        raise UsageError(f"filetype {name}: keys {missing} are not among its columns")
+    table = str(entry.get("metadata_table", name)) if columns else None
+    if table is not None and not _IDENTIFIER.fullmatch(table):
+        raise UsageError(f"filetype {name}: {table!r} cannot be a table name")
+    return Filetype(
+        name=name,
+        dataset=_text(entry, "dataset"),
+        table=table.lower() if table else None,
+        columns=columns,
+        keys=keys,
+        description=_text(entry, "description") or "",
+        directory=_pattern(entry, "directory"),
+        name_pattern=_pattern(entry, "name"),
+    )
+
+
+def _column(filetype: str, name: str, what: object, keys: Iterable[str]) -> Column:
+    entry = {"type": what} if isinstance(what, str) else dict(what) if isinstance(what, Mapping) else {}
+    kind, source = str(entry.get("type", "")), str(entry.get("source", "name"))
+    if not _IDENTIFIER.fullmatch(name) or name.lower() == "desfile_id":
+        raise UsageError(f"filetype {filetype}: {name!r} cannot be a column name")
+    if kind not in CONVERTERS:
+        raise UsageError(f"filetype {filetype}, column {name}: type {kind!r} is none of {', '.join(CONVERTERS)}")
+    if source not in {"name", "mapper"} and not source.startswith("header:"):
+        raise UsageError(f"filetype {filetype}, column {name}: source {source!r} is none of header:KEY, mapper, name")
+    return Column(name, kind, source, bool(entry.get("required", name in keys)))
+
+
+def _names(value: object) -> tuple[str, ...]:
+    return tuple(str(item) for item in value) if isinstance(value, list) else ()
+
+
+def _text(entry: Mapping[str, object], key: str) -> str | None:
+    value = entry.get(key)
+    return None if value is None else str(value)
+
+
+def _pattern(entry: Mapping[str, object], key: str) -> Pattern | None:
+    text = _text(entry, key)
+    return None if text is None else parse_pattern(text)

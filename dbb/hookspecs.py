@@ -1,0 +1,70 @@
+"""Every hook of dbb: what a plug-in may give, when it is asked, and what it must not do.
+
+A plug-in is a module named by an entry point in the group ``dbb``. Import nothing heavy at its top: ``dbb --help``
+loads all plug-ins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    import click
+
+    from dbb.filetypes import Filetype
+    from dbb.mapper import Mapper
+    from dbb.storage import StageOutcome, StageRequest
+
+hookspec = pluggy.HookspecMarker("dbb")
+hookimpl = pluggy.HookimplMarker("dbb")
+
+
+@hookspec
+def dbb_mappers() -> Sequence[Mapper]:  # type: ignore[empty-body]
+    """Return the cameras that this plug-in adds.
+
+    Called when a mapper is first asked for by name. A `dbb.mapper.Mapper` reads its files only when used.
+    """
+
+
+@hookspec
+def dbb_filetypes() -> Sequence[Path]:  # type: ignore[empty-body]
+    """Return TOML files with filetypes that belong to no camera; see `dbb.filetypes` for their form."""
+
+
+@hookspec(firstresult=True)
+def dbb_translate_header(header: Mapping[str, object], filetype: str) -> dict[str, object] | None:
+    """Turn the header of one raw into its metadata, or return None to pass.
+
+    Plug-ins are asked in turn and the first answer wins. Raise `dbb.errors.HeaderError` when the header is yours
+    but broken: None would hand it to the next plug-in and hide the fault.
+    """
+
+
+@hookspec(firstresult=True)
+def dbb_gather_metadata(uri: str, filetype: Filetype) -> dict[str, object] | None:
+    """Read the file at `uri` and return what it says of its columns, or None to pass.
+
+    Keys are column names of the filetype, and ``corners`` for a `dbb.sky.Corners` where the file says where it
+    looked. Only the columns whose source is ``header:`` or ``mapper`` are asked for. Raise
+    `dbb.errors.HeaderError` when the file is of your kind but lacks what it must have.
+    """
+
+
+@hookspec(firstresult=True)
+def dbb_stage_in(requests: Sequence[StageRequest]) -> Sequence[StageOutcome] | None:
+    """Copy remote files to this machine, or return None to pass.
+
+    Each request names a source URL and a local path whose folder exists. Return one outcome per request, in
+    order; a failure is an outcome with its reason, never an exception, so that one missing file does not hide the
+    others. Check size and checksums while the bytes pass. Return None unless every source is of a kind you know.
+    """
+
+
+@hookspec
+def dbb_commands() -> Sequence[click.Command]:  # type: ignore[empty-body]
+    """Return commands to add to ``dbb``; a name that dbb itself has is refused and reported."""

@@ -1,0 +1,240 @@
+"""Certifying calibrations: from a table of files and dates, or from an existing Gen2 calibRegistry.sqlite3."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import sqlalchemy as sa
+
+from dbb.errors import AmbiguousError, DbbError, MissingError, NotFoundError, TableError, UsageError
+from dbb.filetypes import CONVERTERS, Filetype
+from dbb.ingest.tables import Rows, Table
+from dbb.registry import Database
+from dbb.registry._connect import one_of
+from dbb.registry._tables import desfile, file_archive_info
+from dbb.registry.archives import archive_root
+from dbb.registry.calibs import CALIB_DATE, Certified, Validity, certify, find_calibrations, group_keys, trim_shared_days
+from dbb.registry.files import split_relpath
+
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+
+
+def certify_table(
+    db: Database,
+    source: str | os.PathLike[str] | Rows,
+    *,
+    version: str,
+    filetype: str,
+    archive: str | None = None,
+    dry_run: bool = False,
+) -> Certified:
+    """Certify registered files with the dates that a table gives.
+
+    Parameters
+    ----------
+    db
+        The registry.
+    source
+        Columns ``relpath`` or ``filename``, ``validStart``, ``validEnd`` (both days inclusive).
+    version
+        The version to add to.
+    filetype
+        What the files are.
+    archive
+        Where relpaths are looked for; any archive if not given.
+    dry_run
+        Check everything and change nothing.
+
+    Raises
+    ------
+    TableError
+        If a column is missing or a date malformed.
+    MissingError
+        If a file is not registered.
+    ConflictError
+        If ranges overlap.
+    """
+    check_version(version)
+    kind, table = _calibration_table(db, filetype)
+    rows = _date_rows(Table(Path(source) if isinstance(source, str | os.PathLike) else source))
+
+    def work(conn: sa.Connection) -> Certified:
+        given = _files_of(conn, kind, table, rows, archive)
+        return certify(conn, version, kind, table, given)
+
+    return db.write(work, keep=lambda done: not dry_run)
+
+
+@dataclass(frozen=True, slots=True)
+class _DateRow:
+    row: int
+    relpath: str | None
+    filename: str
+    valid_start: str
+    valid_end: str
+
+
+def _date_rows(table: Table) -> list[_DateRow]:
+    out = []
+    for batch in table.batches():
+        columns = {name.lower(): values for name, values in batch.columns.items()}
+        for needed in ("validstart", "validend"):
+            if needed not in columns:
+                raise TableError(f"{table.name}: there is no column {needed}; it has {', '.join(batch.columns)}")
+        named = "relpath" if "relpath" in columns else "filename"
+        if named not in columns:
+            raise TableError(f"{table.name}: there is neither a column relpath nor filename")
+        for n in range(batch.size):
+            row = batch.first_row + n
+            start, end = (_date(columns[name][n], table.name, row, name) for name in ("validstart", "validend"))
+            name = str(columns[named][n] or "")
+            out.append(_DateRow(row, name if named == "relpath" else None, split_relpath(name)[1], start, end))
+    return out
+
+
+def _date(value: Any, table: str, row: int, column: str) -> str:
+    try:
+        return str(CONVERTERS["date"](value))
+    except ValueError as error:
+        raise TableError(f"{table}, row {row}, column {column}: {error}, not {value!r}") from error
+
+
+def _files_of(
+    conn: sa.Connection, filetype: Filetype, table: sa.Table, rows: Sequence[_DateRow], archive: str | None
+) -> list[Validity]:
+    if archive is not None:
+        archive_root(conn, archive)
+    group = [table.c[key.lower()] for key in group_keys(filetype)]
+    place = file_archive_info
+    names = list({row.filename for row in rows})
+    statement = sa.select(place.c.path, place.c.filename, place.c.compression, desfile.c.id, *group).where(
+        one_of(place.c.filename, names, conn.dialect.name),
+        place.c.desfile_id == desfile.c.id,
+        desfile.c.filetype == filetype.name,
+        table.c.desfile_id == desfile.c.id,
+        *([place.c.archive_name == archive] if archive is not None else []),
+    )
+    found: dict[object, dict[int, tuple[object, ...]]] = {}
+    for path, filename, compression, number, *keys in conn.execute(statement):
+        for key in (filename, (path, filename, compression)):
+            found.setdefault(key, {})[number] = tuple(keys)
+    return [_validity(filetype, found.get(_lookup(row), {}), row) for row in rows]
+
+
+def _lookup(row: _DateRow) -> object:
+    return row.filename if row.relpath is None else split_relpath(row.relpath)
+
+
+def _validity(filetype: Filetype, files: Mapping[int, tuple[object, ...]], row: _DateRow) -> Validity:
+    name = row.relpath or row.filename
+    if not files:
+        raise MissingError(f"row {row.row}: no {filetype.name} {name!r} is registered: ingest it first")
+    if len(files) > 1:
+        raise AmbiguousError(f"row {row.row}: {len(files)} files are called {name!r}: give their relpath, or --archive")
+    number, group = next(iter(files.items()))
+    return Validity(number, row.filename, group, row.valid_start, row.valid_end)
+
+
+def certify_registry(
+    db: Database, path: str | os.PathLike[str], *, version: str, archive: str, dry_run: bool = False
+) -> dict[str, Certified]:
+    """Take over the validity ranges of a Gen2 calibRegistry.sqlite3.
+
+    Its rows are matched with registered files by detector, filter (where it is part of the data id) and calibration
+    date. Ranges that share a boundary day are trimmed; the result says which.
+
+    Raises
+    ------
+    NotFoundError
+        If the file or archive is not there.
+    MissingError
+        If a calibration of the registry is not registered as a file of the archive.
+    ConflictError
+        If ranges overlap by more than a day.
+    """
+    check_version(version)
+    tables = _read_gen2(Path(path), db)
+
+    def work(conn: sa.Connection) -> dict[str, Certified]:
+        archive_root(conn, archive)
+        out = {}
+        for name, rows in tables.items():
+            kind, table = _calibration_table(db, name)
+            given, trimmed = trim_shared_days(_match(conn, kind, table, rows))
+            done = certify(conn, version, kind, table, given)
+            out[kind.name] = Certified(done.added, done.known, tuple(trimmed))
+        return out
+
+    return db.write(work, keep=lambda done: not dry_run)
+
+
+_Gen2Row = tuple[object, object, str, str, str]
+
+
+def _read_gen2(path: Path, db: Database) -> dict[str, list[_Gen2Row]]:
+    if not path.is_file():
+        raise NotFoundError("calibration registry", str(path), hint="There is no such file")
+    camera = db.mapper()
+    if camera is None:
+        raise UsageError("this registry has no mapper, so the tables of a Gen2 registry mean nothing to it")
+    types = {dataset.name for dataset in camera.datasets if dataset.is_validity_ranged}
+    try:
+        # immutable: a registry on a read-only disk cannot get the files that SQLite would put beside it
+        conn = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1", uri=True)
+        try:
+            tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            # the names come from the mapper, not from the file
+            query = 'SELECT filter, ccd, calibDate, validStart, validEnd FROM "{}" ORDER BY id'
+            return {name: rows for name in sorted(types & tables) if (rows := conn.execute(query.format(name)).fetchall())}
+        finally:
+            conn.close()
+    except sqlite3.Error as error:
+        raise DbbError(f"{path} cannot be read as a Gen2 calibration registry: {error}") from error
+
+
+def _match(conn: sa.Connection, filetype: Filetype, table: sa.Table, rows: Sequence[_Gen2Row]) -> list[Validity]:
+    names = [key for key in filetype.keys if key.lower() in {"filter", "ccd", CALIB_DATE.lower()}]
+    places = {"filter": 0, "ccd": 1, CALIB_DATE.lower(): 2}
+    wanted = [tuple(row[places[name.lower()]] for name in names) for row in rows]
+    found = find_calibrations(conn, filetype, table, wanted, names)
+    out = []
+    for row, values in zip(rows, wanted, strict=True):
+        data_id = " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
+        files = found.get(values, [])
+        if not files:
+            raise MissingError(f"no {filetype.name} with {data_id} is registered: ingest it first")
+        if len(files) > 1:
+            listed = ", ".join(filename for _, filename, _ in files)
+            raise AmbiguousError(f"several {filetype.name} files have {data_id}: {listed}")
+        number, filename, group = files[0]
+        out.append(Validity(number, filename, group, _gen2_date(row[3]), _gen2_date(row[4])))
+    return out
+
+
+def _gen2_date(text: str) -> str:
+    try:
+        return datetime.date.fromisoformat(str(text)[:10]).isoformat()
+    except ValueError as error:
+        raise TableError(f"the calibration registry holds {text!r} where a date must be") from error
+
+
+def _calibration_table(db: Database, name: str) -> tuple[Filetype, sa.Table]:
+    filetype = db.filetype(name)
+    table = db.table(filetype)
+    if table is None or not filetype.keys:
+        raise UsageError(f"filetype {filetype.name} has no data id, so its files cannot be certified")
+    return filetype, table
+
+
+def check_version(version: str) -> None:
+    """Raise UsageError if `version` cannot name a version of calibrations."""
+    if not _VERSION.fullmatch(version):
+        raise UsageError(f"{version!r} is no version name: use letters, digits and . _ + -")

@@ -1,0 +1,309 @@
+"""Registering files by looking into them: metadata as the filetype says, checksums, and where asked a copy or link."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import sqlalchemy as sa
+
+from dbb.errors import ConflictError, DbbError, IntegrityError, NotFoundError, PluginError, UsageError
+from dbb.filetypes import Filetype
+from dbb.ingest.rows import RowReader
+from dbb.ingest.table import register_batch, row_reader, write_files
+from dbb.ingest.tables import BATCH, Batch
+from dbb.patterns import Pattern, safe_path
+from dbb.plugins import plugins
+from dbb.registry import Database
+from dbb.registry.archives import archive_root
+from dbb.registry.files import NewFile, Refusal, Registered
+from dbb.registry.runs import Run, full_run
+from dbb.storage import CHUNK, Digest, Hasher, copy_stream, digest_file, is_local, local_path
+
+TRANSFERS = ("direct", "copy", "move", "symlink", "relsymlink", "hardlink")
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A file that was looked into: where it is, where it shall be, and its row."""
+
+    source: str
+    relpath: str
+    row: Mapping[str, Any]
+    digest: Digest
+
+
+def ingest_files(
+    db: Database,
+    sources: Sequence[str],
+    *,
+    filetype: str,
+    archive: str,
+    run: str | None = None,
+    transfer: str = "direct",
+    given: Mapping[str, str] | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Registered:
+    """Look into files, bring them into an archive if asked, and register them.
+
+    Parameters
+    ----------
+    db
+        The registry.
+    sources
+        Paths, URLs or glob patterns of them.
+    filetype, archive, run
+        What they are, where they belong, and what made them.
+    transfer
+        ``direct``: they lie in the archive already and keep their names. Otherwise they go to the place that the
+        filetype's archive patterns say, by ``copy``, ``move``, ``symlink``, ``relsymlink`` or ``hardlink``.
+    given
+        Values that win over what the files say, by column.
+    dry_run
+        Do everything but transfer and register.
+    progress
+        Called with the number of files looked into.
+
+    Returns
+    -------
+    Registered
+        A file whose header cannot be read or lacks a key is refused and the rest go in.
+
+    Raises
+    ------
+    ConflictError
+        If a file contradicts what is registered or what lies in the archive; nothing was changed.
+    NotFoundError
+        If nothing matches, or archive or filetype is unknown.
+
+    Notes
+    -----
+    Each file is read once for its checksums and once for its header.
+    """
+    if transfer not in TRANSFERS:
+        raise UsageError(f"transfer {transfer!r} is none of {', '.join(TRANSFERS)}")
+    with db.read() as conn:
+        root = archive_root(conn, archive)
+    kind = _definition(db, db.filetype(filetype))
+    look = _Looker(kind, root, transfer, full_run(run) if run else None, _by_column(kind, given or {}))
+    found, refused = look.at_all(_expand(sources, root if transfer == "direct" else ""), progress)
+    conflicts = _register(db, found, kind, archive, run, check_only=True)
+    if conflicts.refused or dry_run:
+        return replace(conflicts, refused=conflicts.refused + tuple(refused))
+    for one in found:
+        _bring(one, root, transfer)
+    done = _register(db, found, kind, archive, run, check_only=False)
+    if transfer == "move" and not done.refused:
+        for one in found:
+            Path(local_path(one.source)).unlink(missing_ok=True)
+    return replace(done, refused=done.refused + tuple(refused))
+
+
+def _definition(db: Database, stored: Filetype) -> Filetype:
+    """Return the filetype with sources and patterns, which its camera or plug-in knows and the registry does not."""
+    camera = db.mapper(stored.name)
+    known = plugins().filetypes() if camera is None else camera.filetypes
+    return known.get(stored.name, stored)
+
+
+def _by_column(filetype: Filetype, given: Mapping[str, str]) -> dict[str, str]:
+    return {filetype.column(name).name: value for name, value in given.items()}
+
+
+def _expand(sources: Iterable[str], root: str) -> list[str]:
+    """Return the files that paths, URLs and patterns name, in order, each once."""
+    found: dict[str, None] = {}
+    for source in sources:
+        matches = _matches(source, root)
+        if not matches:
+            raise NotFoundError("file", source, hint="Nothing matches")
+        found.update(dict.fromkeys(matches))
+    return list(found)
+
+
+def _matches(source: str, root: str) -> list[str]:
+    if is_local(source) and (not root or is_local(root) or source.startswith("/")):
+        import glob
+
+        path = local_path(source)
+        if os.path.lexists(path):
+            return [os.path.abspath(path)]
+        return sorted(os.path.abspath(match) for match in glob.glob(path, recursive=True) if os.path.isfile(match))
+    import fsspec
+
+    url = source if "://" in source else f"{root}/{source}"
+    files, path = fsspec.core.url_to_fs(url)
+    return sorted(files.unstrip_protocol(match) for match in files.glob(path))
+
+
+@dataclass(frozen=True, slots=True)
+class _Looker:
+    """Looks into files of one filetype."""
+
+    filetype: Filetype
+    root: str
+    transfer: str
+    run: Run | None
+    given: Mapping[str, str]
+
+    def at_all(self, sources: Sequence[str], progress: Progress | None) -> tuple[list[_Found], list[Refusal]]:
+        """Return what was found out, and the files that could not be understood."""
+        found, refused = [], []
+        for number, source in enumerate(sources, start=1):
+            try:
+                found.append(self.at(source))
+            except (UsageError, ConflictError, NotFoundError, PluginError):
+                raise  # the request is wrong, not this one file
+            except (DbbError, OSError) as error:
+                refused.append(Refusal(self._name(source), str(error)))
+            if progress is not None:
+                progress(number)
+        return found, refused
+
+    def _name(self, source: str) -> str:
+        prefix = local_path(self.root) + "/" if is_local(source) else self.root + "/"
+        return source.removeprefix(prefix)
+
+    def at(self, source: str) -> _Found:
+        """Read one file's metadata and checksums."""
+        metadata: dict[str, Any] = dict(self._from_name(source))
+        if any(column.source != "name" for column in self.filetype.columns):
+            metadata |= _gather(source, self.filetype)
+        metadata |= self.given
+        row = {name.lower(): value for name, value in metadata.items() if name != "corners"}
+        corners = metadata.get("corners")
+        if corners is not None:
+            row |= {name: getattr(corners, name) for name in type(corners).__dataclass_fields__}
+        digest = _digest(source)
+        relpath = self._relpath(source, metadata)
+        facts = {"relpath": relpath, "filesize": digest.filesize, "md5sum": digest.md5sum, "sha256": digest.sha256}
+        return _Found(source, relpath, row | facts, digest)
+
+    def _from_name(self, source: str) -> Mapping[str, object]:
+        if self.filetype.name_pattern is None:
+            return {}
+        types = {**self.filetype.types, "reqnum": "int", "attnum": "int"}
+        name = _without_compression(PurePosixPath(source).name)
+        values = self.filetype.name_pattern.invert(name, types) or {}
+        return {key: value for key, value in values.items() if key in self.filetype.types}
+
+    def _relpath(self, source: str, metadata: Mapping[str, object]) -> str:
+        if self.transfer == "direct":
+            relpath = self._name(source)
+            if relpath == source:
+                raise UsageError(
+                    f"{source} does not lie in the archive at {self.root}: give --transfer copy (or move, symlink, …)"
+                )
+            return safe_path(relpath, "path in the archive")
+        name = PurePosixPath(source).name
+        suffix = name.removeprefix(_without_compression(name))
+        values = {**metadata, **(self.run.values if self.run else {}), "filename": _without_compression(name)}
+        parts = [_expand_pattern(self.filetype, what, values) for what in ("directory", "name_pattern")]
+        return safe_path("/".join(part for part in parts if part) + suffix, "path in the archive")
+
+
+def _expand_pattern(filetype: Filetype, what: str, values: Mapping[str, object]) -> str:
+    pattern: Pattern | None = getattr(filetype, what)
+    if pattern is None and what == "name_pattern":
+        return str(values["filename"])
+    return "" if pattern is None else pattern.expand(values)
+
+
+def _without_compression(name: str) -> str:
+    return name[:-3] if name.endswith((".fz", ".gz")) else name
+
+
+def _gather(source: str, filetype: Filetype) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] | None = plugins().hook.dbb_gather_metadata(uri=source, filetype=filetype)
+    except (DbbError, OSError):
+        raise
+    except Exception as error:
+        raise PluginError(f"{source}: a plug-in failed to gather metadata: {type(error).__name__}: {error}") from error
+    if found is None:
+        asked = [implementation.plugin_name for implementation in plugins().hook.dbb_gather_metadata.get_hookimpls()]
+        raise IntegrityError(f"no plug-in can read it (asked: {', '.join(asked) or 'none'})")
+    return found
+
+
+def _digest(source: str) -> Digest:
+    if is_local(source):
+        return digest_file(local_path(source))
+    import fsspec
+
+    hasher = Hasher()
+    with fsspec.open(source, "rb") as stream:
+        while data := stream.read(CHUNK):
+            hasher.update(data)
+    return hasher.digest()
+
+
+def _register(
+    db: Database, found: Sequence[_Found], filetype: Filetype, archive: str, run: str | None, *, check_only: bool
+) -> Registered:
+    def work(conn: sa.Connection) -> Registered:
+        reader = row_reader(db, conn, f"files of {filetype.name}", filetype.name, run)
+        total = Registered()
+        for start in range(0, len(found), BATCH):
+            total += register_batch(db, conn, archive, _read(reader, found[start : start + BATCH], start))
+        return total
+
+    return write_files(db, work, dry_run=check_only)
+
+
+def _read(reader: RowReader, found: Sequence[_Found], start: int) -> list[NewFile]:
+    names = dict.fromkeys(name for one in found for name in one.row)
+    return reader.files(Batch({name: [one.row.get(name) for one in found] for name in names}, start + 1, len(found)))
+
+
+def _bring(one: _Found, root: str, transfer: str) -> None:
+    """Put a file into the archive, aside first; one that is there with the same bytes is left alone."""
+    if transfer == "direct":
+        return
+    if not is_local(root):
+        _upload(one, root)
+        return
+    source, target = Path(local_path(one.source)), Path(local_path(root)) / one.relpath
+    if os.path.lexists(target):
+        if not target.exists() or digest_file(target) != one.digest:
+            raise ConflictError(f"{target} lies in the archive with other bytes than {source}: nothing was registered")
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.dbb-{os.getpid()}")
+    aside.unlink(missing_ok=True)
+    try:
+        _make(source, aside, target, transfer, one.digest)
+        os.replace(aside, target)  # noqa: PTH105  atomic
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _make(source: Path, aside: Path, target: Path, transfer: str, digest: Digest) -> None:
+    if transfer == "symlink":
+        aside.symlink_to(source.resolve())
+    elif transfer == "relsymlink":
+        aside.symlink_to(os.path.relpath(source.resolve(), target.parent.resolve()))
+    elif transfer == "hardlink":
+        os.link(source, aside)
+    else:
+        with source.open("rb") as stream, aside.open("xb") as copy:
+            if copy_stream(stream, copy) != digest:
+                raise IntegrityError(f"{source} changed while it was being copied")
+
+
+def _upload(one: _Found, root: str) -> None:
+    import fsspec
+
+    files, path = fsspec.core.url_to_fs(f"{root}/{one.relpath}")
+    if files.exists(path):
+        if _digest(f"{root}/{one.relpath}") != one.digest:
+            raise ConflictError(f"{root}/{one.relpath} is there with other bytes than {one.source}: nothing was registered")
+        return
+    files.put_file(local_path(one.source), path)
+    if files.size(path) != one.digest.filesize:
+        raise IntegrityError(f"{root}/{one.relpath}: the copy is incomplete")

@@ -1,0 +1,5 @@
+"""The registry of files: tables, and what can be asked of them and added to them."""
+
+from dbb.registry.database import Database
+
+__all__ = ["Database"]

@@ -1,0 +1,163 @@
+"""Engines and transactions: SQLite in WAL mode with immediate write transactions, PostgreSQL through psycopg 3."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from dbb.errors import DbbError, NotFoundError, UsageError
+
+BUSY_SECONDS = 30
+_TRIES = 5
+_LIST = 50  # below this length an IN list is bound value by value
+T = TypeVar("T")
+
+
+def open_engine(url: str, *, create: bool = False) -> sa.Engine:
+    """Return an engine for a registry URL; nothing is connected yet.
+
+    Raises
+    ------
+    UsageError
+        If the URL cannot be read, or names neither SQLite nor PostgreSQL.
+    NotFoundError
+        If it names an SQLite file that is not there and `create` is false.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise UsageError(f"registry {url!r} is no URL: write sqlite:///file.db or postgresql+psycopg://…") from error
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+        try:
+            return sa.create_engine(parsed, pool_size=2, max_overflow=2, pool_pre_ping=True)
+        except ModuleNotFoundError as error:
+            raise DbbError("PostgreSQL needs psycopg: pip install 'mini-dbb[postgres]'") from error
+    if backend != "sqlite":
+        raise UsageError(f"registry {parsed.render_as_string()!r}: only sqlite and postgresql are supported, not {backend}")
+    if parsed.database and parsed.database != ":memory:" and not create and not os.path.exists(parsed.database):
+        raise NotFoundError("registry", url, hint="There is no such file: make one with 'dbb create'")
+    return _sqlite_engine(parsed)
+
+
+def _sqlite_engine(url: sa.URL) -> sa.Engine:
+    in_memory = not url.database or url.database == ":memory:"
+    pool = sa.StaticPool if in_memory else sa.QueuePool
+    engine = sa.create_engine(url, poolclass=pool, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False})
+
+    @sa.event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver must not begin transactions behind our back
+        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA cache_size=-32000")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        writing = connection.get_execution_options().get("dbb_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+def describe(error: BaseException) -> str:
+    """Return the first line of a database error, without SQL and parameters."""
+    original = getattr(error, "orig", None) or error
+    return f"{type(original).__name__}: {str(original).strip().splitlines()[0] if str(original).strip() else 'no reason given'}"
+
+
+def run_transaction(
+    engine: sa.Engine, work: Callable[[sa.Connection], T], keep: Callable[[T], bool] = lambda result: True
+) -> T:
+    """Run `work` in one write transaction, again if another writer came between; it must be safe to repeat.
+
+    What it did is undone if it raises, or if `keep` says so of its result.
+
+    Raises
+    ------
+    DbbError
+        If the database refuses for another reason, or still after several tries.
+    """
+    for attempt in range(1, _TRIES + 1):
+        try:
+            with engine.connect().execution_options(dbb_write=True) as connection, connection.begin() as transaction:
+                result = work(connection)
+                if not keep(result):
+                    transaction.rollback()
+                return result
+        except (OperationalError, IntegrityError) as error:
+            if attempt == _TRIES or not _is_passing(error):
+                raise DbbError(f"the registry refused: {describe(error)}") from error
+        time.sleep(random.uniform(0.02, 0.1) * 2**attempt)  # noqa: S311  jitter, no secret
+    raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _is_passing(error: OperationalError | IntegrityError) -> bool:
+    original = error.orig
+    if isinstance(original, sqlite3.Error):
+        return getattr(original, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+    # unique violation (somebody registered the same file just now), serialization failure, deadlock
+    return getattr(original, "sqlstate", "") in {"23505", "40001", "40P01"}
+
+
+def one_of(column: sa.ColumnElement[Any], values: Sequence[object], dialect: str) -> sa.ColumnElement[bool]:
+    """Return ``column IN values`` for a list of any length, bound as one value where it is long."""
+    if len(values) < _LIST:
+        return column.in_(values)
+    if dialect == "postgresql":
+        return column == sa.any_(sa.cast(sa.literal(list(values), sa.ARRAY(column.type)), sa.ARRAY(column.type)))
+    listed = sa.func.json_each(json.dumps(list(values))).table_valued("value")
+    return column.in_(sa.select(listed.c.value))
+
+
+def insert_rows(conn: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Insert many rows at the driver's own speed: COPY on PostgreSQL, one prepared statement on SQLite."""
+    if not rows:
+        return
+    if conn.dialect.name == "postgresql":
+        prepare = conn.dialect.identifier_preparer
+        names = ", ".join(prepare.quote(column) for column in columns)
+        cursor = conn.connection.cursor()
+        with cursor.copy(f"COPY {prepare.format_table(table)} ({names}) FROM STDIN") as copy:  # type: ignore[attr-defined]
+            for row in rows:
+                copy.write_row(row)
+        return
+    statement = sa.insert(table).compile(dialect=conn.dialect, column_keys=list(columns))
+    order = statement.positiontup or []
+    picks = [list(columns).index(name) for name in order]
+    ready = rows if picks == sorted(picks) else [[row[pick] for pick in picks] for row in rows]
+    conn.exec_driver_sql(str(statement), [tuple(row) for row in ready])
+
+
+def take_ids(conn: sa.Connection, table: sa.Table, count: int) -> range | list[int]:
+    """Return `count` new values for the ``id`` column of `table`, which nobody else will get."""
+    if conn.dialect.name == "postgresql":
+        sequence = sa.literal(f"{table.name}_id_seq")
+        numbers = sa.func.generate_series(1, count).table_valued("n")
+        return list(conn.scalars(sa.select(sa.func.nextval(sa.cast(sequence, sa.Text).op("::")(sa.text("regclass")))).select_from(numbers)))
+    first = (conn.scalar(sa.select(sa.func.max(table.c.id))) or 0) + 1  # safe: a write transaction is exclusive here
+    return range(first, first + count)
+
+
+def insert_missing(conn: sa.Connection, table: sa.Table, rows: Sequence[dict[str, object]]) -> None:
+    """Insert the rows whose key is not there yet."""
+    if not rows:
+        return
+    if conn.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as pg_insert
+
+        conn.execute(pg_insert(table).on_conflict_do_nothing(), list(rows))
+    else:
+        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+        conn.execute(sqlite_insert(table).on_conflict_do_nothing(), list(rows))

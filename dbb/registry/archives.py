@@ -1,0 +1,55 @@
+"""Archives: named roots, each a URL that fsspec can open, and which of them hold a file."""
+
+from __future__ import annotations
+
+import re
+
+import sqlalchemy as sa
+
+from dbb.errors import ConflictError, NotFoundError, UsageError
+from dbb.registry._tables import ops_archive
+from dbb.storage import root_url
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def add_archive(conn: sa.Connection, name: str, root: str) -> bool:
+    """Register an archive; return False if it is known with the same root.
+
+    Raises
+    ------
+    UsageError
+        If the name is unusable.
+    ConflictError
+        If it is known with another root.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no archive name: use letters, digits and . _ -")
+    url = root_url(root)
+    known = archives(conn).get(name)
+    if known == url:
+        return False
+    if known is not None:
+        raise ConflictError(f"archive {name!r} is registered with root {known}, not {url}: choose another name")
+    conn.execute(sa.insert(ops_archive).values(name=name, root=url))
+    return True
+
+
+def archives(conn: sa.Connection) -> dict[str, str]:
+    """Return the root URL of each archive by name, in order of names."""
+    rows = conn.execute(sa.select(ops_archive.c.name, ops_archive.c.root).order_by(ops_archive.c.name))
+    return {row.name: row.root for row in rows}
+
+
+def archive_root(conn: sa.Connection, name: str) -> str:
+    """Return the root URL of one archive.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such archive.
+    """
+    known = archives(conn)
+    if name not in known:
+        raise NotFoundError("archive", name, known, "Add it with 'dbb archive add'")
+    return known[name]

@@ -1,0 +1,204 @@
+"""One registry, opened: its engine, its schema version, its filetypes, its transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DatabaseError
+
+from dbb import __version__
+from dbb.errors import ConflictError, DbbError, NotFoundError, SchemaVersionError
+from dbb.filetypes import Filetype
+from dbb.mapper import Mapper
+from dbb.plugins import plugins
+from dbb.registry._connect import describe, open_engine, run_transaction
+from dbb.registry._tables import SCHEMA_VERSION, dbb_schema, metadata, metadata_table, now
+from dbb.registry.filetypes import register_filetypes, stored_filetypes
+from dbb.registry.migrate import schema_row
+
+T = TypeVar("T")
+
+
+class Database:
+    """An open registry; close it, or use it as a context manager.
+
+    Parameters
+    ----------
+    url
+        ``sqlite:///file.db`` or ``postgresql+psycopg://…``.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no registry at `url`.
+    SchemaVersionError
+        If its schema is newer or older than this dbb's.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine = open_engine(url)
+        self._filetypes: dict[str, tuple[Filetype, str | None]] | None = None
+        self._tables: dict[str, sa.Table] = {}
+        self._metadata = sa.MetaData()
+        self.mapper_name = self._check_schema()
+
+    @classmethod
+    def create(cls, url: str, mapper: str | None = None) -> Self:
+        """Make a new registry, with the filetypes of a camera, and open it.
+
+        Raises
+        ------
+        ConflictError
+            If there is a registry at `url` already.
+        NotFoundError
+            If there is no such mapper.
+        """
+        camera = plugins().mapper(mapper) if mapper else None
+        filetypes = plugins().filetypes() | (camera.filetypes if camera else {})
+        engine = open_engine(url, create=True)
+        if engine.dialect.name == "sqlite":
+            _prepare_sqlite_file(engine)
+        try:
+            run_transaction(engine, lambda conn: _create(conn, camera, filetypes, url))
+        finally:
+            engine.dispose()
+        return cls(url)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self.engine.dispose()
+
+    @property
+    def dialect(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+        return self.engine.dialect.name
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """Give a connection with one consistent view of the registry."""
+        try:
+            with self.engine.connect() as connection:
+                yield connection
+        except DatabaseError as error:
+            raise DbbError(f"the registry refused: {describe(error)}") from error
+
+    def write(self, work: Callable[[sa.Connection], T], keep: Callable[[T], bool] = lambda result: True) -> T:
+        """Run `work` in one write transaction, whole or not at all; it may be run again after a collision.
+
+        What it did is undone if `keep` says no to its result: a dry run, or a refusal.
+        """
+        return run_transaction(self.engine, work, keep)
+
+    def _check_schema(self) -> str | None:
+        try:
+            row = schema_row(self.engine)
+        except NotFoundError:
+            self.engine.dispose()
+            raise
+        if row.version > SCHEMA_VERSION:
+            raise SchemaVersionError(
+                f"the registry has schema {row.version}, made by dbb {row.dbb}; this dbb {__version__} reads schema"
+                f" {SCHEMA_VERSION}: use dbb {row.dbb} or newer"
+            )
+        if row.version < SCHEMA_VERSION:
+            raise SchemaVersionError(
+                f"the registry has schema {row.version}, this dbb reads {SCHEMA_VERSION}: run 'dbb migrate' on it"
+            )
+        return None if row.mapper is None else str(row.mapper)
+
+    def filetypes(self) -> dict[str, Filetype]:
+        """Return the registered filetypes by name."""
+        return {name: filetype for name, (filetype, _) in self._load().items()}
+
+    def _load(self) -> dict[str, tuple[Filetype, str | None]]:
+        if self._filetypes is None:
+            with self.read() as conn:
+                self._filetypes = stored_filetypes(conn)
+        return self._filetypes
+
+    def forget_filetypes(self) -> None:
+        """Read the filetypes anew at the next use."""
+        self._filetypes = None
+        self._tables.clear()
+        self._metadata = sa.MetaData()
+
+    def filetype(self, name: str) -> Filetype:
+        """Return one filetype by its own or its Butler dataset type's name.
+
+        Raises
+        ------
+        NotFoundError
+            If it is not registered.
+        """
+        known = self._load()
+        if name.lower() in known:
+            return known[name.lower()][0]
+        for filetype, _ in known.values():
+            if filetype.dataset is not None and filetype.dataset.lower() == name.lower():
+                return filetype
+        camera = self.mapper()
+        if camera is not None:
+            try:
+                return known[camera.filetype_name(name)][0]
+            except LookupError:
+                pass  # the error below lists what this registry has
+        raise NotFoundError("filetype", name, known)
+
+    def mapper(self, filetype: str | None = None) -> Mapper | None:
+        """Return the camera of a filetype, or of the registry; None if it has none."""
+        name = self._load()[filetype][1] if filetype is not None else self.mapper_name
+        return None if name is None else plugins().mapper(name)
+
+    def table(self, filetype: Filetype) -> sa.Table | None:
+        """Return the metadata table of a filetype, with the columns of all filetypes that share it."""
+        if filetype.table is None:
+            return None
+        if filetype.table not in self._tables:
+            sharing = [other for other in self.filetypes().values() if other.table == filetype.table]
+            columns = {column.name.lower(): column for other in sharing for column in other.columns}
+            self._tables[filetype.table] = metadata_table(self._metadata, filetype.table, columns.values(), filetype.keys)
+        return self._tables[filetype.table]
+
+    def register_filetypes(self, filetypes: Sequence[Filetype], mapper: str | None = None) -> list[str]:
+        """Add filetypes, or new columns of known ones; return the names of those that changed."""
+        changed = self.write(lambda conn: register_filetypes(conn, filetypes, mapper))
+        self.forget_filetypes()
+        return changed
+
+    def optimize(self) -> None:
+        """Let the database refresh what its planner knows of table sizes; cheap, for after bulk changes."""
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+            conn.exec_driver_sql("ANALYZE" if self.dialect == "postgresql" else "PRAGMA optimize=0x10002")
+
+
+def _prepare_sqlite_file(engine: sa.Engine) -> None:
+    database = engine.url.database
+    if database and database != ":memory:":
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
+    with engine.connect() as conn:
+        try:
+            # WAL is a property of the file; it cannot be changed inside a transaction
+            conn.connection.driver_connection.execute("PRAGMA journal_mode=WAL")  # type: ignore[union-attr]
+        except Exception as error:
+            raise DbbError(f"{database} cannot be made a registry: {describe(error)}") from error
+
+
+def _create(conn: sa.Connection, camera: Mapper | None, filetypes: dict[str, Filetype], url: str) -> None:
+    if sa.inspect(conn).has_table("dbb_schema"):
+        raise ConflictError(f"{url} holds a registry already: open it, or create another")
+    metadata.create_all(conn)
+    name = camera.name if camera else None
+    values = {"version": SCHEMA_VERSION, "dbb": __version__, "mapper": name, "created_date": now(conn.dialect.name)}
+    conn.execute(sa.insert(dbb_schema).values(values))
+    register_filetypes(conn, list(filetypes.values()), name)

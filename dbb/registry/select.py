@@ -1,0 +1,205 @@
+"""Which files answer a question: expression, data ids, runs in order → one SELECT, and its rows resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
+
+import sqlalchemy as sa
+
+from dbb.errors import AmbiguousError, NotFoundError
+from dbb.filetypes import Filetype
+from dbb.query import names_in, parse, parse_ids
+from dbb.query.nodes import Node
+from dbb.query.sql import to_sql
+from dbb.registry._tables import desfile, file_archive_info, overlap
+from dbb.registry.archives import archives
+from dbb.registry.database import Database
+from dbb.registry.files import join_relpath
+from dbb.registry.runs import rank_runs
+from dbb.registry.scope import FileScope, desfile_alias, needs_overlaps, overlap_alias, overlap_version_id
+from dbb.storage import is_local
+
+_UNRANKED = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class FileQuery:
+    """A question about files of one filetype.
+
+    Parameters
+    ----------
+    filetype
+        Filetype or Butler dataset type.
+    where
+        An expression, or None.
+    ids
+        Gen2 data ids, any of which a file may fit.
+    runs
+        Runs and ``tag:NAME``, searched in this order; the first that has a data id wins. Files without a run pass.
+    overlaps
+        The overlap version that ``tract`` and ``patch`` of exposures refer to.
+    archives
+        Archives in order of preference, for files that several have.
+    binds
+        Values of ``:name`` in `where`.
+    """
+
+    filetype: str
+    where: str | None = None
+    ids: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+    overlaps: str | None = None
+    archives: tuple[str, ...] = ()
+    binds: Mapping[str, object] = field(default_factory=dict)
+
+
+FILE_COLUMNS = ("id", "filename", "compression", "filesize", "md5sum", "sha256", "pfw_attempt_id")
+PLACE_COLUMNS = ("archive_name", "path")
+FIXED = len(FILE_COLUMNS) + len(PLACE_COLUMNS) + 1
+"""Where a row's metadata begin: file columns, place columns, the run's rank, then the filetype's columns."""
+
+
+def select_files(
+    db: Database,
+    conn: sa.Connection,
+    query: FileQuery,
+    join: tuple[sa.FromClause, Sequence[str], Sequence[sa.ColumnElement[Any]]] | None = None,
+) -> tuple[Filetype, sa.Select[Any]]:
+    """Return the filetype and a SELECT of its files, ordered by data id, rank of the run, file, preference of archive.
+
+    Parameters
+    ----------
+    db, conn
+        The registry, and the connection to look up runs and versions with.
+    query
+        The question.
+    join
+        A further table, the columns that tie it to the metadata table, and what to select of it.
+    """
+    filetype = db.filetype(query.filetype)
+    table = db.table(filetype)
+    ranks = rank_runs(conn, query.runs) if query.runs else {}
+    prefer = _preference(conn, query.archives)
+    origin: sa.FromClause = desfile if table is None else desfile.join(table, table.c.desfile_id == desfile.c.id)
+    origin = origin.outerjoin(file_archive_info, file_archive_info.c.desfile_id == desfile.c.id)
+    extra: Sequence[sa.ColumnElement[Any]] = ()
+    if join is not None and table is not None:
+        other, ties, extra = join
+        origin = origin.outerjoin(other, sa.and_(*(other.c[tie] == table.c[tie] for tie in ties)))
+    rank = _rank(ranks)
+    statement = sa.select(
+        *(desfile.c[name] for name in FILE_COLUMNS),
+        *(file_archive_info.c[name] for name in PLACE_COLUMNS),
+        rank.label("run_rank"),
+        *(table.c[column.name.lower()] for column in filetype.columns if table is not None),
+        *extra,
+    ).select_from(origin)
+    if table is None or _is_shared(db, filetype):
+        statement = statement.where(desfile.c.filetype == filetype.name)
+    if ranks:
+        in_runs = desfile.c.pfw_attempt_id.in_(list(ranks))
+        statement = statement.where(sa.or_(in_runs, desfile.c.pfw_attempt_id.is_(None)))
+    for node, text in _conditions(query):
+        statement = statement.where(_condition(db, conn, filetype, table, node, text, query.overlaps))
+    keys = [table.c[key.lower()] for key in filetype.keys] if table is not None else []
+    return filetype, statement.order_by(*keys, *([rank] if len(ranks) > 1 else []), desfile.c.id, prefer)
+
+
+def _is_shared(db: Database, filetype: Filetype) -> bool:
+    return sum(other.table == filetype.table for other in db.filetypes().values()) > 1
+
+
+def _conditions(query: FileQuery) -> Iterator[tuple[Node, str]]:
+    if query.where is not None:
+        yield parse(query.where, query.binds), query.where
+    if query.ids:
+        yield parse_ids(query.ids), " ".join(query.ids)
+
+
+def _rank(ranks: Mapping[int, int]) -> sa.ColumnElement[int]:
+    if len(set(ranks.values())) < 2:
+        return sa.literal(0)
+    return sa.case(ranks, value=desfile.c.pfw_attempt_id, else_=_UNRANKED)
+
+
+def _preference(conn: sa.Connection, order: Sequence[str]) -> sa.ColumnElement[Any]:
+    known = archives(conn)
+    for name in order:
+        if name not in known:
+            raise NotFoundError("archive", name, known)
+    rest = sorted((name for name in known if name not in order), key=lambda name: (not is_local(known[name]), name))
+    ranks = {name: place for place, name in enumerate([*order, *rest])}
+    return sa.case(ranks, value=file_archive_info.c.archive_name) if len(ranks) > 1 else sa.literal(0)
+
+
+def _condition(
+    db: Database,
+    conn: sa.Connection,
+    filetype: Filetype,
+    table: sa.Table | None,
+    node: Node,
+    text: str,
+    overlaps: str | None,
+) -> sa.ColumnElement[bool]:
+    camera = db.mapper(filetype.name) if _needs_synonyms(filetype, node) else None
+    if table is None or not needs_overlaps(filetype, names_in(node)):
+        return to_sql(node, text, FileScope(filetype, table, desfile, camera), db.dialect)
+    version = overlap_version_id(conn, overlaps)
+    # A file fits if one of its overlap rows fits the whole expression: the expression is asked of the join.
+    inner, pairs, files = table.alias("overlapping"), overlap_alias(), desfile_alias()
+    scope = FileScope(filetype, inner, files, camera, pairs)
+    origin = pairs.join(inner, sa.and_(inner.c.visit == pairs.c.visit, inner.c.ccd == pairs.c.ccd))
+    origin = origin.join(files, files.c.id == inner.c.desfile_id)
+    fitting = sa.select(inner.c.desfile_id).select_from(origin)
+    fitting = fitting.where(pairs.c.overlap_version_id == version, to_sql(node, text, scope, db.dialect))
+    return table.c.desfile_id.in_(fitting)
+
+
+def _needs_synonyms(filetype: Filetype, node: Node) -> bool:
+    own = {column.name.lower() for column in filetype.columns}
+    return not names_in(node) <= own | set(overlap.c.keys())
+
+
+def resolve(rows: Iterable[Sequence[Any]], filetype: Filetype, *, unique: bool) -> Iterator[Sequence[Any]]:
+    """Keep of rows in the order of `select_files` one place per file and, if `unique`, one file per data id.
+
+    Raises
+    ------
+    AmbiguousError
+        If two files of equal rank have one data id; names both.
+    """
+    columns = [column.name for column in filetype.columns]
+    places = [FIXED + columns.index(key) for key in filetype.keys]
+    # itemgetter gives a bare value for one index and refuses none
+    key_of = itemgetter(*places) if places else lambda row: None
+    rank_at = FIXED - 1
+    last: Sequence[Any] | None = None
+    last_key: object = None
+    for row in rows:
+        key = key_of(row)
+        if last is not None and row[0] == last[0]:
+            continue
+        if unique and last is not None and key == last_key:
+            if row[rank_at] == last[rank_at]:
+                raise AmbiguousError(_two_files(filetype, row, last, places))
+            continue
+        last, last_key = row, key
+        yield row
+
+
+def _two_files(filetype: Filetype, row: Sequence[Any], other: Sequence[Any], places: Sequence[int]) -> str:
+    data_id = " ".join(f"{key}={row[place]}" for key, place in zip(filetype.keys, places, strict=True))
+    first, second = (describe_place(one) for one in (other, row))
+    return (
+        f"two files of {filetype.name} have the data id {data_id or '(none)'}:\n    {first}\n    {second}\n"
+        "Say with --runs which run comes first, or narrow the condition"
+    )
+
+
+def describe_place(row: Sequence[Any]) -> str:
+    """Return ``relpath (archive)`` of a row of `select_files`."""
+    filename, compression, archive, path = row[1], row[2], row[len(FILE_COLUMNS)], row[len(FILE_COLUMNS) + 1]
+    return f"{filename}{compression} (in no archive)" if path is None else f"{join_relpath(path, filename, compression)} ({archive})"

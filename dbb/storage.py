@@ -1,0 +1,223 @@
+"""Files on disk: link modes, checksums in one pass, folders that appear whole or not at all, what is asked of stage-in."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from dbb.errors import ConflictError, IntegrityError, UnsafePathError
+
+STAGE_MODES = ("auto", "symlink", "relsymlink", "hardlink", "copy")
+CHUNK = 1 << 20
+_LOCAL = "file://"
+
+
+@dataclass(frozen=True, slots=True)
+class StageRequest:
+    """One remote file to bring to this machine.
+
+    Parameters
+    ----------
+    source
+        An fsspec URL.
+    target
+        Local path; its folder exists, it does not.
+    filesize, md5sum, sha256
+        What the registry says of the file; None where it says nothing.
+    """
+
+    source: str
+    target: str
+    filesize: int | None = None
+    md5sum: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutcome:
+    """What became of one request: bytes copied, or why it failed (`error` is empty on success)."""
+
+    request: StageRequest
+    copied: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Size in bytes and checksums (hexadecimal) of a file."""
+
+    filesize: int
+    md5sum: str
+    sha256: str
+
+
+class Hasher:
+    """Takes the bytes of a file as they pass and gives its `Digest`."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._md5, self._sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+
+    def update(self, data: bytes) -> None:
+        """Count and digest one piece."""
+        self._size += len(data)
+        self._md5.update(data)
+        self._sha256.update(data)
+
+    def digest(self) -> Digest:
+        """Return what has passed so far."""
+        return Digest(self._size, self._md5.hexdigest(), self._sha256.hexdigest())
+
+
+def digest_file(path: str | os.PathLike[str]) -> Digest:
+    """Read a file once and return its size and checksums."""
+    with open(path, "rb") as stream:
+        return copy_stream(stream, None)
+
+
+def copy_stream(source: BinaryIO, target: BinaryIO | None) -> Digest:
+    """Copy everything from `source` to `target` (or only read it) and return what passed."""
+    hasher = Hasher()
+    while data := source.read(CHUNK):
+        hasher.update(data)
+        if target is not None:
+            target.write(data)
+    return hasher.digest()
+
+
+def mismatch(found: Digest, wanted: StageRequest) -> str:
+    """Return how `found` differs from what the registry says, or an empty text."""
+    for name in ("filesize", "md5sum", "sha256"):
+        expected, actual = getattr(wanted, name), getattr(found, name)
+        if expected is not None and expected != actual:
+            return f"{name} is {actual}, registered as {expected}"
+    return ""
+
+
+def copy_checked(request: StageRequest) -> int:
+    """Copy a local file to ``request.target`` and return its size; the target is removed if the bytes are wrong.
+
+    Raises
+    ------
+    IntegrityError
+        If size or a checksum differs from the registered one.
+    """
+    with open(local_path(request.source), "rb") as source, open(request.target, "xb") as target:
+        found = copy_stream(source, target)
+    wrong = mismatch(found, request)
+    if wrong:
+        Path(request.target).unlink()
+        raise IntegrityError(f"{request.source}: {wrong}; it is not the file that was registered")
+    return found.filesize
+
+
+def is_local(url: str) -> bool:
+    """Whether `url` names something on this machine's file systems."""
+    return url.startswith(_LOCAL) or "://" not in url
+
+
+def local_path(url: str) -> str:
+    """Return the path that a local URL names (fsspec's convention: nothing is percent-encoded)."""
+    return url.removeprefix(_LOCAL)
+
+
+def root_url(text: str) -> str:
+    """Return an archive root as a URL without a final slash; a plain path becomes an absolute ``file://`` URL.
+
+    Raises
+    ------
+    UnsafePathError
+        If a local root is not absolute after all, or contains characters that the Butler globs.
+    """
+    if not is_local(text):
+        return text.rstrip("/")
+    path = local_path(text)
+    if text.startswith(_LOCAL) and not path.startswith("/"):
+        raise UnsafePathError(f"archive root {text!r}: write file:///absolute/path")
+    return _LOCAL + os.path.abspath(path)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Build a folder aside and move it to `path` in one step.
+
+    Yields
+    ------
+    Path
+        An empty folder beside `path`, on the same file system. If the block raises, it is removed and `path` never
+        exists; what a killed process left is removed by the next call for the same `path`.
+
+    Raises
+    ------
+    ConflictError
+        If `path` is there already; nothing is written then.
+    """
+    if os.path.lexists(path):
+        raise ConflictError(f"{path} exists: choose another folder or remove it first")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
+    aside, lock = _locked_folder(path)
+    try:
+        yield aside
+        try:
+            os.rename(aside, path)  # noqa: PTH104  refuses a folder that appeared meanwhile and has files in it
+        except OSError as error:
+            raise ConflictError(f"{path} appeared while it was being made: nothing was changed") from error
+    finally:
+        os.close(lock)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _locked_folder(path: Path) -> tuple[Path, int]:
+    # The lock dies with its process: whoever can take it knows that the folder is abandoned.
+    while True:
+        aside = path.with_name(f".{path.name}.dbb-{secrets.token_hex(4)}")
+        aside.mkdir()
+        with contextlib.suppress(FileNotFoundError):
+            lock = os.open(aside, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if aside.exists():  # another process may have swept it between mkdir and flock
+                return aside, lock
+            os.close(lock)
+
+
+def _sweep(path: Path) -> None:
+    for left in path.parent.glob(f".{path.name}.dbb-*"):
+        try:
+            lock = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue  # another process is at work in it
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Write a file aside and move it to `path` in one step, replacing a file or link there, never writing through it."""
+    aside = path.with_name(f".{path.name}.dbb-{secrets.token_hex(4)}")
+    try:
+        with open(aside, "xb") as stream:
+            yield stream
+        os.replace(aside, path)  # noqa: PTH105  the same call as rename above, on a file
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            aside.unlink()
+
+
+def describe_modes(counts: Mapping[str, int]) -> str:
+    """Return e.g. ``"12 symlink, 3 copy"`` for a report."""
+    return ", ".join(f"{count} {mode}" for mode, count in counts.items() if count) or "nothing"

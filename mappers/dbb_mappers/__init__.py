@@ -1,0 +1,1 @@
+"""Cameras that come with dbb."""

@@ -1,0 +1,72 @@
+"""Fixtures that all tests may use. With ``CI=true`` what cannot run fails; elsewhere it is skipped with the reason."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from throwaway_postgres import NoPostgresError, PostgresServer, run_postgres
+
+_PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A PostgreSQL server; one for each process of pytest-xdist."""
+    try:
+        with run_postgres(tmp_path_factory.mktemp("postgres")) as server:
+            yield server
+    except NoPostgresError as error:
+        _cannot_run(str(error))
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """URL of a new, empty PostgreSQL database."""
+    with postgres_server.database() as url:
+        yield url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """URL of a SQLite database that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'registry.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def registry_url(request: pytest.FixtureRequest) -> str:
+    """URL of an empty database: the test runs once for each kind of database."""
+    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return url
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real survey data beside the project."""
+    folder = _PROJECT.parent / "shared"
+    if not folder.is_dir():
+        _cannot_run(f"{folder} is not there: it holds the real data that this test reads")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def gen2_src() -> Path:
+    """The folder with sources of the real Gen2 client, as folders ``2017`` and ``2021``."""
+    named = os.environ.get("GEN2_SRC")
+    if not named:
+        pytest.skip("GEN2_SRC is not set: it names a folder with sources of the Gen2 Butler")
+    folder = Path(named)
+    missing = [era for era in ("2017", "2021") if not (folder / era).is_dir()]
+    if missing:
+        pytest.fail(f"GEN2_SRC={named} lacks the folders {', '.join(missing)}")
+    return folder
+
+
+def _cannot_run(reason: str) -> NoReturn:
+    """Skip where a developer may lack something, fail where all must be there."""
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(f"{reason} (with CI=true this test may not be skipped)")
+    pytest.skip(reason)
