@@ -5,9 +5,10 @@
     VENV/bin/python benchmarks/gen3_peer.py transfer SOURCE REPO
     VENV/bin/python benchmarks/gen3_peer.py import   SOURCE REPO
 
-``ingest`` makes a repository, registers dimension records and ingests every file where it is; ``transfer``, ``import``
-take them over from another repository and from its export. The files are not opened. The last line on stdout is JSON
-with the seconds spent after the imports; what stands in memory before (rows, references) is not counted.
+``ingest`` makes a repository, registers dimension records, ingests every file where it is and certifies calibrations;
+``transfer`` and ``import`` take the datasets over from another repository and from its export. No file is
+opened. The last line on stdout is JSON with the seconds spent after the imports; what stands in memory before (rows,
+references) is not counted.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The synthetic HSC-like survey that every side of the benchmark works on.
 
 A survey folder holds ``archive/`` with as many real FITS files as the largest job needs, and tables of all rows:
-``raw.parquet``, ``bias.csv``, ``dark.csv`` and ``flat.csv`` with the columns that ``dbb ingest-table`` takes, and
-``global.sqlite3``, the same rows for the floor. It is kept between runs: files and rows are made once.
+``raw.parquet``, ``bias.csv``, … with the columns that ``dbb ingest-table`` takes, ``bias-validity.csv``, … with those
+of ``dbb certify-calibrations``, and ``global.sqlite3``, the same rows for the floor. It is kept between runs: files and
+rows are made once.
 
     python benchmarks/survey.py FOLDER --files 10752 --rows 1000000
 """
@@ -14,6 +15,7 @@ import csv
 import hashlib
 import json
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,8 +31,12 @@ VISITS_A_NIGHT = 90
 NIGHTS_A_CALIB = 30
 FILTERS = ("HSC-R", "HSC-I")
 FIELDS = ("STRIPE82L", "WIDE12H", "COSMOS")
+CALIBS_VERSION = "2014A"
 CALIB_TYPES = ("bias", "dark", "flat")
-CALIB_COLUMNS = ("relpath", "filesize", "md5sum", "ccd", "filter", "calibDate", "validStart", "validEnd")
+CALIB_TABLES = {
+    "{}.csv": ("relpath", "filesize", "md5sum", "ccd", "filter", "calibDate"),
+    "{}-validity.csv": ("relpath", "validStart", "validEnd"),
+}
 CHUNK = 50 * CCDS
 
 Row = dict[str, str | int | float]
@@ -217,10 +223,11 @@ def write_calibs(folder: Path, template: Template, rows: int) -> list[Row]:
         (folder / "archive" / str(row["relpath"])).write_bytes(content)
         calibs.append(_stamped(row, content))
     for kind in CALIB_TYPES:
-        with (folder / f"{kind}.csv").open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, CALIB_COLUMNS, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(row for row in calibs if row["type"] == kind)
+        for name, columns in CALIB_TABLES.items():
+            with (folder / name.format(kind)).open("w", newline="") as stream:
+                writer = csv.DictWriter(stream, columns, extrasaction="ignore")
+                writer.writeheader()
+                writer.writerows(row for row in calibs if row["type"] == kind)
     return calibs
 
 
@@ -253,9 +260,18 @@ def _sql_type(value: object) -> str:
     return {int: "INTEGER", float: "DOUBLE"}.get(type(value), "TEXT")
 
 
-def load_registry(url: str, rows: Path) -> None:
+def load_registry(url: str, folder: Path) -> None:
     """Load the tables of a survey folder into a new dbb registry at ``url``."""
-    raise NotImplementedError(f"cannot load {rows} into {url} yet")
+    dbb = [str(Path(sys.executable).with_name("dbb"))]
+    known = ["--registry", url]
+    subprocess.run([*dbb, "create", url, "--mapper", "hsc"], check=True)
+    subprocess.run([*dbb, "archive", "add", "survey", str(folder / "archive"), *known], check=True)
+    for kind, table in (("hsc_raw", "raw.parquet"), *((kind, f"{kind}.csv") for kind in CALIB_TYPES)):
+        ingest = [*dbb, "ingest-table", str(folder / table), "--filetype", kind, "--archive", "survey", *known]
+        subprocess.run(ingest, check=True)
+    for kind in CALIB_TYPES:
+        certify = [*dbb, "certify-calibrations", str(folder / f"{kind}-validity.csv"), "--filetype", kind]
+        subprocess.run([*certify, "--version", CALIBS_VERSION, *known], check=True)
 
 
 def build(folder: Path, files: int, rows: int) -> None:
@@ -277,10 +293,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--files", type=int, required=True, help="how many raws are real files")
     parser.add_argument("--rows", type=int, required=True, help="how many raws the tables list")
+    parser.add_argument("--load", metavar="URL", help="also load the tables into a new dbb registry")
     options = parser.parse_args()
     if options.rows < options.files:
         sys.exit("--rows must be at least --files")
     build(options.folder, options.files, options.rows)
+    if options.load:
+        load_registry(options.load, options.folder)
 
 
 if __name__ == "__main__":

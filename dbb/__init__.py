@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dbb.butler import RepoSpec, materialize_repo
-    from dbb.registry import Registry
+    from dbb.api import Registry
 
 __all__ = ["Registry", "RepoSpec", "__version__", "materialize_repo"]
 __version__ = "0.1.0"
 
-_HOMES = {"Registry": "dbb.registry", "RepoSpec": "dbb.butler", "materialize_repo": "dbb.butler"}
+_HOMES = {"Registry": "dbb.api", "RepoSpec": "dbb.butler", "materialize_repo": "dbb.butler"}
 
 
 def __getattr__(name: str) -> object:

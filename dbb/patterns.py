@@ -18,6 +18,9 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([0-9]{1,2}))?\}")
 # One path segment: no pattern characters of the Butler's glob, no backslash, no control characters, not "." or "..".
 _SEGMENT = r"(?!\.{1,2}(?:/|\Z))[^/\[\]*?\\\x00-\x1f\x7f]+"
 _SAFE_PATH = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
+# A text ends as early as it can, but an ISO date in it stays whole: FLAT-2013-11-03-HSC-I-016.
+_TEXT = "[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9:.]+)?|[^/]+?"
+_BODIES = {"patch": "[0-9]+[x,][0-9]+", "date": "[0-9]{4}-[0-9]{2}-[0-9]{2}"}
 RUN_KEYS = ("unitname", "reqnum", "attnum")
 
 is_safe_path = _SAFE_PATH.fullmatch
@@ -130,7 +133,8 @@ class Pattern:
 
 @functools.cache
 def _inverse(parts: tuple[str | Variable, ...], types: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
-    kinds, seen, regex = dict(types), {}, ""
+    kinds, regex = dict(types), ""
+    seen: dict[str, str] = {}
     for part in parts:
         if isinstance(part, str):
             regex += re.escape(part)
@@ -138,7 +142,8 @@ def _inverse(parts: tuple[str | Variable, ...], types: tuple[tuple[str, str], ..
             regex += f"(?P={seen[part.key]})"
         else:
             seen[part.key] = f"k{len(seen)}"
-            body = {"int": rf"[0-9]{{{part.width or 1},}}", "patch": r"[0-9]+[x,][0-9]+"}.get(kinds[part.key], "[^/]+?")
+            kind = kinds[part.key]
+            body = f"[0-9]{{{part.width or 1},}}" if kind == "int" else _BODIES.get(kind, _TEXT)
             regex += f"(?P<{seen[part.key]}>{body})"
     return re.compile(regex)
 

@@ -93,12 +93,12 @@ def ingest_files(
     look = _Looker(kind, root, transfer, full_run(run) if run else None, _by_column(kind, given or {}))
     found, refused = look.at_all(_expand(sources, root if transfer == "direct" else ""), progress)
     conflicts = _register(db, found, kind, archive, run, check_only=True)
-    if conflicts.refused or dry_run:
+    if conflicts.conflict or dry_run:
         return replace(conflicts, refused=conflicts.refused + tuple(refused))
     for one in found:
         _bring(one, root, transfer)
     done = _register(db, found, kind, archive, run, check_only=False)
-    if transfer == "move" and not done.refused:
+    if transfer == "move" and not done.conflict:
         for one in found:
             Path(local_path(one.source)).unlink(missing_ok=True)
     return replace(done, refused=done.refused + tuple(refused))

@@ -86,9 +86,9 @@ def ingest_table(
 
 def write_files(db: Database, work: Callable[[sa.Connection], Registered], *, dry_run: bool) -> Registered:
     """Run `work` in a transaction that counts only if every file was taken; return what it did, or would do."""
-    result = db.write(work, keep=lambda done: not (dry_run or done.refused))
-    if result.refused:
-        return Registered(0, 0, result.refused)
+    result = db.write(work, keep=lambda done: not (dry_run or done.conflict))
+    if result.conflict:
+        return Registered(0, 0, result.refused, conflict=True)
     if result.added and not dry_run:
         db.optimize()
     return result

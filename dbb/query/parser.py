@@ -13,7 +13,7 @@ from dbb.query.nodes import And, Comparison, Glob, In, IsNull, Literal, Name, No
 from dbb.query.tokens import Token, tokenize
 from dbb.query.values import in_64_bits, iso_time, read_int
 
-MAX_DEPTH = 50  # keeps the parser, the printer and SQLAlchemy's compiler far from Python's recursion limit
+MAX_DEPTH = 30  # far from the limits of Python's stack, in the parser and SQLAlchemy's compiler, and of SQLite's parser
 
 _FLIPPED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _VALUES = frozenset({"int", "float", "string", "time", "bind", "TRUE", "FALSE", "NULL"})
@@ -26,8 +26,9 @@ def parse(text: str, binds: Mapping[str, object] | None = None) -> Node:
     ----------
     text
         Comparisons (``= != <> < <= > >=``), ``[NOT] IN (1, 3..9:2, :more)``, ``[NOT] GLOB 'pat*'``,
-        ``GLOB(name, 'pat*')``, ``IS [NOT] NULL`` and boolean columns, joined by ``AND``, ``OR``, ``NOT`` and parentheses. Text stands in single
-        quotes, times are written ``T'2014-03-28 12:20:33'``. Ranges include their end. Keywords may have any case.
+        ``GLOB(name, 'pat*')``, ``IS [NOT] NULL`` and boolean columns, joined by ``AND``, ``OR``, ``NOT`` and
+        parentheses. Text stands in single quotes, times are written ``T'2014-03-28 12:20:33'``. Ranges include their
+        end. Keywords may have any case.
     binds
         Values for ``:name``: int, float, str, bool, date or datetime (one with a zone is turned into UTC), and for IN
         also a list, tuple or set of such.
@@ -40,7 +41,7 @@ def parse(text: str, binds: Mapping[str, object] | None = None) -> Node:
     Raises
     ------
     ParseError
-        If the text is empty, malformed or nested deeper than 50 levels, or a bind is missing or of no use.
+        If the text is empty, malformed or nested deeper than 30 levels, or a bind is missing or of no use.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -19,14 +20,14 @@ Clause: TypeAlias = sa.ColumnElement[bool]
 _Value: TypeAlias = int | float | str | bool | date
 
 _LONG_LIST = 500  # longer lists travel as one bound value: databases limit the number of them
-_MOST_JOINED = 100  # SQLite refuses expressions deeper than 1000, and a flat list of ORs is as deep as it is long
-_OPERATORS: dict[str, Callable[[sa.ColumnElement[Any], sa.ColumnElement[Any]], Clause]] = {
-    "=": lambda left, right: left == right,
-    "!=": lambda left, right: left != right,
-    "<": lambda left, right: left < right,
-    "<=": lambda left, right: left <= right,
-    ">": lambda left, right: left > right,
-    ">=": lambda left, right: left >= right,
+_MOST_JOINED = 30  # SQLite refuses expressions deeper than 1000, and a flat list of ORs is as deep as it is long
+_OPERATORS: dict[str, Callable[[Any, Any], Clause]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
 _SQL_TYPES: dict[type, type[sa.types.TypeEngine[Any]]] = {  # bool before int and datetime before date, their bases
     bool: sa.Boolean,
@@ -146,9 +147,9 @@ class _Translator:
     def clause(self, node: Node) -> Clause:
         match node:
             case And(items):
-                return _joined(sa.and_, [self.clause(item) for item in items])
+                return _joined(sa.and_, self._deepest_first(items))
             case Or(items):
-                return _joined(sa.or_, [self.clause(item) for item in items])
+                return _joined(sa.or_, self._deepest_first(items))
             case Not(item):
                 return sa.not_(self.clause(item))
             case Comparison(right=Name()):
@@ -164,6 +165,11 @@ class _Translator:
                 return _finished(column, column.expression.is_not(None), negated=not negated)
             case Name():
                 return self._truth(node)
+
+    def _deepest_first(self, items: Sequence[Node]) -> list[Clause]:
+        """Order clauses such that SQLite's parser, whose stack has 100 places, keeps few waiting for a deep one."""
+        clauses = [(_depth(item), self.clause(item)) for item in items]
+        return [clause for _, clause in sorted(clauses, key=operator.itemgetter(0), reverse=True)]
 
     def _column(self, name: Name, hint: str = "") -> Column:
         found = self._columns.get(name.name) or self._scope.column(name.name)
@@ -275,19 +281,29 @@ class _Translator:
         return _finished(column, expression.bool_op("GLOB")(_bound(pattern)), negated=node.negated)
 
 
+def _depth(node: Node) -> int:
+    match node:
+        case And(items) | Or(items):
+            return 1 + max(map(_depth, items))
+        case Not(item):
+            return 1 + _depth(item)
+        case _:
+            return 0
+
+
 def _finished(column: Column, clause: Clause, *, negated: bool = False) -> Clause:
     if column.wrap is not None:
         clause = column.wrap(clause)
     return sa.not_(clause) if negated else clause
 
 
-def _joined(operator: Callable[..., Clause], clauses: Sequence[Clause]) -> Clause:
-    """Join clauses in parentheses of a hundred, so that long lists do not become deep ones."""
+def _joined(join: Callable[..., Clause], clauses: Sequence[Clause]) -> Clause:
+    """Join clauses in groups with parentheses, so that long lists do not become deep ones."""
     while len(clauses) > _MOST_JOINED:
         groups = [clauses[at : at + _MOST_JOINED] for at in range(0, len(clauses), _MOST_JOINED)]
         # the coercion keeps SQLAlchemy from joining the groups to one flat list again
-        clauses = [sa.type_coerce(operator(*group).self_group(), sa.Boolean) for group in groups]
-    return operator(*clauses)
+        clauses = [sa.type_coerce(join(*group).self_group(), sa.Boolean) for group in groups]
+    return join(*clauses)
 
 
 def _within(expression: sa.ColumnElement[Any], numbers: Range) -> Clause:

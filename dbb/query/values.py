@@ -130,7 +130,7 @@ def fit(literal: Literal, type_: str, name: str, text: str) -> int | float | str
     Raises
     ------
     ParseError
-        If the value is none of that type. A number that is not whole fits an int column: it compares and equals nothing.
+        If the value is none of that type. A number that is not whole fits an int column: it compares, but equals none.
     """
     reader, wanted = _READERS[type_]
     value = reader(literal)

@@ -64,10 +64,17 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
-        writing = connection.get_execution_options().get("dbb_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+        options = connection.get_execution_options()
+        if not options.get("dbb_no_transaction", False):
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("dbb_write", False) else "BEGIN")
 
     return engine
+
+
+def outside_transaction(engine: sa.Engine) -> sa.Connection:
+    """Return a connection for the few statements that must not, or need not, be part of a transaction."""
+    level = {"isolation_level": "AUTOCOMMIT"} if engine.dialect.name == "postgresql" else {}
+    return engine.connect().execution_options(dbb_no_transaction=True, **level)
 
 
 def describe(error: BaseException) -> str:

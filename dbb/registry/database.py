@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError
 
 from dbb import __version__
-from dbb.errors import ConflictError, DbbError, NotFoundError, SchemaVersionError
+from dbb.errors import DbbError, NotFoundError, SchemaVersionError
 from dbb.filetypes import Filetype
 from dbb.mapper import Mapper
 from dbb.plugins import plugins
-from dbb.registry._connect import describe, open_engine, run_transaction
-from dbb.registry._tables import SCHEMA_VERSION, dbb_schema, metadata, metadata_table, now
+from dbb.registry._connect import describe, open_engine, outside_transaction, run_transaction
+from dbb.registry._tables import SCHEMA_VERSION, metadata_table
+from dbb.registry.create import create_registry
 from dbb.registry.filetypes import register_filetypes, stored_filetypes
 from dbb.registry.migrate import schema_row
 
@@ -30,6 +30,8 @@ class Database:
     ----------
     url
         ``sqlite:///file.db`` or ``postgresql+psycopg://…``.
+    engine
+        Its engine, if there is one already.
 
     Raises
     ------
@@ -39,9 +41,9 @@ class Database:
         If its schema is newer or older than this dbb's.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, engine: sa.Engine | None = None) -> None:
         self.url = url
-        self.engine = open_engine(url)
+        self.engine = engine or open_engine(url)
         self._filetypes: dict[str, tuple[Filetype, str | None]] | None = None
         self._tables: dict[str, sa.Table] = {}
         self._metadata = sa.MetaData()
@@ -51,6 +53,13 @@ class Database:
     def create(cls, url: str, mapper: str | None = None) -> Self:
         """Make a new registry, with the filetypes of a camera, and open it.
 
+        Parameters
+        ----------
+        url
+            Where; the folder of an SQLite file is made, a PostgreSQL database must exist.
+        mapper
+            The camera.
+
         Raises
         ------
         ConflictError
@@ -58,16 +67,13 @@ class Database:
         NotFoundError
             If there is no such mapper.
         """
-        camera = plugins().mapper(mapper) if mapper else None
-        filetypes = plugins().filetypes() | (camera.filetypes if camera else {})
         engine = open_engine(url, create=True)
-        if engine.dialect.name == "sqlite":
-            _prepare_sqlite_file(engine)
         try:
-            run_transaction(engine, lambda conn: _create(conn, camera, filetypes, url))
-        finally:
+            create_registry(engine, mapper)
+        except BaseException:
             engine.dispose()
-        return cls(url)
+            raise
+        return cls(url, engine)
 
     def __enter__(self) -> Self:
         return self
@@ -170,35 +176,15 @@ class Database:
             self._tables[filetype.table] = metadata_table(self._metadata, filetype.table, columns.values(), filetype.keys)
         return self._tables[filetype.table]
 
-    def register_filetypes(self, filetypes: Sequence[Filetype], mapper: str | None = None) -> list[str]:
+    def register_filetypes(
+        self, filetypes: Sequence[Filetype], mapper: str | None = None, *, dry_run: bool = False
+    ) -> list[str]:
         """Add filetypes, or new columns of known ones; return the names of those that changed."""
-        changed = self.write(lambda conn: register_filetypes(conn, filetypes, mapper))
+        changed = self.write(lambda conn: register_filetypes(conn, filetypes, mapper), keep=lambda done: not dry_run)
         self.forget_filetypes()
         return changed
 
     def optimize(self) -> None:
         """Let the database refresh what its planner knows of table sizes; cheap, for after bulk changes."""
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+        with outside_transaction(self.engine) as conn:
             conn.exec_driver_sql("ANALYZE" if self.dialect == "postgresql" else "PRAGMA optimize=0x10002")
-
-
-def _prepare_sqlite_file(engine: sa.Engine) -> None:
-    database = engine.url.database
-    if database and database != ":memory:":
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
-    with engine.connect() as conn:
-        try:
-            # WAL is a property of the file; it cannot be changed inside a transaction
-            conn.connection.driver_connection.execute("PRAGMA journal_mode=WAL")  # type: ignore[union-attr]
-        except Exception as error:
-            raise DbbError(f"{database} cannot be made a registry: {describe(error)}") from error
-
-
-def _create(conn: sa.Connection, camera: Mapper | None, filetypes: dict[str, Filetype], url: str) -> None:
-    if sa.inspect(conn).has_table("dbb_schema"):
-        raise ConflictError(f"{url} holds a registry already: open it, or create another")
-    metadata.create_all(conn)
-    name = camera.name if camera else None
-    values = {"version": SCHEMA_VERSION, "dbb": __version__, "mapper": name, "created_date": now(conn.dialect.name)}
-    conn.execute(sa.insert(dbb_schema).values(values))
-    register_filetypes(conn, list(filetypes.values()), name)

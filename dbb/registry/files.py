@@ -49,14 +49,20 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """What a call did: files added, files known before, files refused."""
+    """What a call did: files added, files known before, files refused.
+
+    `conflict` says that a file contradicts the registry, so that nothing was changed; otherwise the refused files could
+    not be understood, and the others went in.
+    """
 
     added: int = 0
     known: int = 0
     refused: tuple[Refusal, ...] = ()
+    conflict: bool = False
 
     def __add__(self, other: Registered) -> Registered:
-        return Registered(self.added + other.added, self.known + other.known, self.refused + other.refused)
+        refused, conflict = self.refused + other.refused, self.conflict or other.conflict
+        return Registered(self.added + other.added, self.known + other.known, refused, conflict)
 
 
 @dataclass(slots=True)
@@ -149,7 +155,7 @@ def register_files(
         candidates.append(fact)
     _insert(conn, archive, fresh, filetypes, tables)
     _insert_places(conn, archive, [(file, known_file.desfile_id) for file, known_file in copies])
-    return Registered(len(fresh) + len(copies), known, tuple(refused))
+    return Registered(len(fresh) + len(copies), known, tuple(refused), conflict=bool(refused))
 
 
 def _look_up(conn: sa.Connection, files: Sequence[NewFile]) -> dict[_Key, list[_Known]]:

@@ -116,7 +116,7 @@ def _conditions(query: FileQuery) -> Iterator[tuple[Node, str]]:
     if query.where is not None:
         yield parse(query.where, query.binds), query.where
     if query.ids:
-        yield parse_ids(query.ids), " ".join(query.ids)
+        yield parse_ids(query.ids), "\n".join(query.ids)
 
 
 def _rank(ranks: Mapping[int, int]) -> sa.ColumnElement[int]:

@@ -1,8 +1,8 @@
-"""What the header of an HSC raw means: one function from header to metadata, one from metadata to what follows from it."""
+"""What the header of an HSC raw means, and what follows from metadata once they are known."""
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import math
 import re
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _OLD_EXPOSURE = re.compile(r"HSC([A-Z])([0-9]{6})00")
 _FRAME = re.compile(r"HSC([A-Z])([0-9]{6})[0-9]{2}")
 _DATE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T.*)?")
 _FILTER = re.compile(r"[A-Z0-9.+_-]+")
-_FIRST_DAY = datetime.date(2012, 1, 1)  # pointings count days from here
+_FIRST_DAY = dt.date(2012, 1, 1)  # pointings count days from here
 _FIRST_MJD = 55927  # the same day
 _CCDS = range(112)
 # In the second commissioning run, pointings 391 to 404, the readout gave these CCDs wrong numbers.
@@ -74,7 +74,7 @@ def derive(known: Mapping[str, object]) -> dict[str, object]:
     given = known.get("dateObs")
     if given is None:
         return {}
-    date = datetime.date.fromisoformat(str(given)[:10])
+    date = dt.date.fromisoformat(str(given)[:10])
     found = {"taiObs": date.isoformat(), "pointing": (date - _FIRST_DAY).days}
     return {name: value for name, value in found.items() if known.get(name) is None}
 
@@ -130,7 +130,9 @@ def _visit(header: Mapping[str, object]) -> int:
         return int(match[1])
     match = _OLD_EXPOSURE.fullmatch(exposure)
     if match is None:
-        raise HeaderError("EXP-ID", f"{exposure!r} is no exposure: expected HSCE and 8 digits, or HSC, a letter, 6 digits and 00")
+        raise HeaderError(
+            "EXP-ID", f"{exposure!r} is no exposure: expected HSCE and 8 digits, or HSC, letter, 6 digits, 00"
+        )
     number = int(match[2])
     if number == 0:  # not filled in; the 112 frames of a visit take two hundreds, the even one names it
         frame = _text(header, "FRAMEID")
@@ -141,16 +143,16 @@ def _visit(header: Mapping[str, object]) -> int:
     return number + 1_000_000 * (ord(match[1]) - ord("A"))
 
 
-def _date(header: Mapping[str, object]) -> datetime.date:
+def _date(header: Mapping[str, object]) -> dt.date:
     value = _text(header, "DATE-OBS")
     match = _DATE.fullmatch(value)
     try:
-        return datetime.date.fromisoformat(match[1] if match else "")
+        return dt.date.fromisoformat(match[1] if match else "")
     except ValueError:
         raise HeaderError("DATE-OBS", f"expected a date YYYY-MM-DD, not {value!r}") from None
 
 
-def _pointing(header: Mapping[str, object], date: datetime.date) -> int:
+def _pointing(header: Mapping[str, object], date: dt.date) -> int:
     if header.get("MJD") is None:
         return (date - _FIRST_DAY).days
     return int(_number(header, "MJD")) - _FIRST_MJD

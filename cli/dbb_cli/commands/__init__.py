@@ -1,0 +1,42 @@
+"""Our own commands, one small module per group, brought in by the same hook as anyone's."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+import click
+
+from dbb.hookspecs import hookimpl
+
+MODULES = {
+    "archive": "archive",
+    "certify-calibrations": "calibrations",
+    "create": "registry",
+    "ingest-files": "ingest",
+    "ingest-table": "ingest",
+    "materialize-repo": "materialize",
+    "migrate": "registry",
+    "overlaps": "exposures",
+    "plugins": "plugins",
+    "query-files": "query",
+    "register-filetypes": "registry",
+    "tag": "tag",
+    "visits": "exposures",
+}
+"""Command name to module; a command is called like its function, with dashes."""
+
+
+def load(name: str) -> click.Command | None:
+    """Return one of our commands, or None if the name is not ours."""
+    if name not in MODULES:
+        return None
+    module = importlib.import_module(f"{__name__}.{MODULES[name]}")
+    command: click.Command = getattr(module, name.replace("-", "_"))
+    return command
+
+
+@hookimpl
+def dbb_commands() -> Sequence[click.Command]:
+    """Add our commands."""
+    return [command for name in MODULES if (command := load(name)) is not None]

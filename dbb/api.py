@@ -1,0 +1,226 @@
+"""The registry as programs use it: `dbb.Registry`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from dbb import ingest
+from dbb.errors import NotFoundError
+from dbb.filetypes import Filetype
+from dbb.ingest.tables import Rows
+from dbb.registry import Database
+from dbb.registry.archives import add_archive, archives
+from dbb.registry.calibs import Certified
+from dbb.registry.files import Registered, join_relpath
+from dbb.registry.runs import all_runs
+from dbb.registry.select import FIXED, FileQuery, resolve, select_files
+from dbb.registry.tags import tag_runs
+
+_FETCH = 2_000
+_FIXED_COLUMNS = ("relpath", "filename", "archive", "run", "filesize", "md5sum")
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file as a query gives it; ``record["visit"]`` works for every column, without regard to case.
+
+    Parameters
+    ----------
+    relpath, archive
+        Where it is; None for a file that was not kept.
+    filename
+        Without the suffix of a compression.
+    run
+        ``Ht0_r11p95``, or None for files that no run made.
+    filesize
+        Bytes.
+    md5sum
+        Hexadecimal.
+    metadata
+        The filetype's columns.
+    """
+
+    relpath: str | None
+    filename: str
+    archive: str | None
+    run: str | None
+    filesize: int | None
+    md5sum: str | None
+    metadata: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all columns in one mapping, those of the file first."""
+        return {name: getattr(self, name) for name in _FIXED_COLUMNS} | dict(self.metadata)
+
+    def __getitem__(self, name: str) -> Any:
+        for known, value in self.as_dict().items():
+            if known.lower() == name.lower():
+                return value
+        raise NotFoundError("column", name, self.as_dict())
+
+
+class Registry(Database):
+    """A registry of files: open one by URL, or make one with `create`.
+
+    Examples
+    --------
+    >>> with Registry.create("sqlite://", mapper="hsc") as registry:
+    ...     registry.add_archive("home", "/data/home")
+    ...     rows = [{"relpath": "c/1.fits", "visit": 903334, "ccd": 16, "filter": "HSC-R"}]
+    ...     done = registry.ingest_table(rows, filetype="calexp", archive="home", run="Ht0_r11p95")
+    ...     [record.relpath for record in registry.query("calexp", where="visit = 903334")]
+    True
+    ['c/1.fits']
+    """
+
+    def add_archive(self, name: str, root: str) -> bool:
+        """Register an archive by its root (URL or path); return False if it was known.
+
+        Raises
+        ------
+        ConflictError
+            If it is known with another root.
+        """
+        return self.write(lambda conn: add_archive(conn, name, root))
+
+    def archives(self) -> dict[str, str]:
+        """Return the root URL of each archive by name."""
+        with self.read() as conn:
+            return archives(conn)
+
+    def tag(self, tag: str, *runs: str) -> int:
+        """Give a tag to runs, in order; return how many got it now.
+
+        Raises
+        ------
+        NotFoundError
+            If a run does not exist.
+        """
+        return self.write(lambda conn: tag_runs(conn, tag, runs))
+
+    def ingest_table(
+        self,
+        source: str | os.PathLike[str] | Rows,
+        *,
+        archive: str,
+        filetype: str | None = None,
+        run: str | None = None,
+        rename: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+    ) -> Registered:
+        """Register the files that a table describes; see `dbb.ingest.ingest_table`."""
+        return ingest.ingest_table(
+            self, source, archive=archive, filetype=filetype, run=run, rename=rename, dry_run=dry_run
+        )
+
+    def ingest_files(
+        self,
+        sources: Sequence[str],
+        *,
+        filetype: str,
+        archive: str,
+        run: str | None = None,
+        transfer: str = "direct",
+        given: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+    ) -> Registered:
+        """Look into files and register them; see `dbb.ingest.ingest_files`."""
+        return ingest.ingest_files(
+            self, sources, filetype=filetype, archive=archive, run=run, transfer=transfer, given=given, dry_run=dry_run
+        )
+
+    def certify_calibrations(
+        self, source: str | os.PathLike[str] | Rows, *, version: str, filetype: str, archive: str | None = None
+    ) -> Certified:
+        """Certify registered calibrations; see `dbb.ingest.certify_table`."""
+        return ingest.certify_table(self, source, version=version, filetype=filetype, archive=archive)
+
+    def load_overlaps(self, source: str | os.PathLike[str] | Rows, *, version: str) -> int:
+        """Add rows (tract, patch, visit, ccd) to an overlap version; see `dbb.ingest.load_overlap_table`."""
+        return ingest.load_overlap_table(self, source, version=version)
+
+    def query(
+        self,
+        filetype: str,
+        *,
+        where: str | None = None,
+        ids: Sequence[str] = (),
+        runs: Sequence[str] = (),
+        overlaps: str | None = None,
+        order_by: Sequence[str] = (),
+        limit: int | None = None,
+        binds: Mapping[str, object] | None = None,
+    ) -> list[FileRecord]:
+        """Return the files that fit.
+
+        Parameters
+        ----------
+        filetype
+            Filetype or Butler dataset type.
+        where
+            An expression, e.g. ``"visit IN (903334, 903340..903350:2) AND filter = 'HSC-R'"``.
+        ids
+            Gen2 data ids, e.g. ``"visit=903334^903336 ccd=0..8:2"``; any of them may fit.
+        runs
+            Runs and ``tag:NAME`` in order: the first that has a data id wins.
+        overlaps
+            The overlap version that ``tract`` and ``patch`` of exposures refer to.
+        order_by
+            Columns; ``-column`` for falling order. By data id if not given.
+        limit
+            At most so many.
+        binds
+            Values of ``:name`` in `where`.
+
+        Raises
+        ------
+        NotFoundError
+            If filetype, a column, a run or a tag is unknown.
+        ParseError
+            If an expression cannot be read.
+        AmbiguousError
+            If `runs` are given and two files of equal rank have one data id.
+
+        Notes
+        -----
+        One SELECT besides the look-up of names. A file that several archives hold is given once for each, unless
+        `runs` choose.
+        """
+        question = FileQuery(filetype, where, tuple(ids), tuple(runs), overlaps, binds=binds or {})
+        if not order_by:
+            return list(islice(self._records(question), limit))
+        records = list(self._records(question))
+        for name in reversed(order_by):
+            key = name.removeprefix("-")
+            if records:
+                records[0][key]  # an unknown column is an error here, not in the middle of sorting
+            records.sort(key=lambda record, key=key: _sortable(record[key]), reverse=name.startswith("-"))  # type: ignore[misc]
+        return records[:limit]
+
+    def record_columns(self, filetype: str) -> list[str]:
+        """Return the columns that `query` gives for a filetype, in order."""
+        return [*_FIXED_COLUMNS, *(column.name for column in self.filetype(filetype).columns)]
+
+    def _records(self, question: FileQuery) -> Iterator[FileRecord]:
+        with self.read() as conn:
+            filetype, statement = select_files(self, conn, question)
+            runs = {number: str(run) for number, run in all_runs(conn).items()}
+            with conn.execution_options(yield_per=_FETCH).execute(statement) as rows:
+                chosen = resolve(rows, filetype, unique=True) if question.runs else rows
+                for row in chosen:
+                    yield _record(filetype, row, runs)
+
+
+def _record(filetype: Filetype, row: Sequence[Any], runs: Mapping[int, str]) -> FileRecord:
+    _, filename, compression, filesize, md5sum, _, run_id, archive, path = row[: FIXED - 1]
+    metadata = dict(zip((column.name for column in filetype.columns), row[FIXED:], strict=True))
+    relpath = None if path is None else join_relpath(path, filename, compression)
+    return FileRecord(relpath, filename, archive, runs.get(run_id), filesize, md5sum, metadata)
+
+
+def _sortable(value: Any) -> tuple[bool, Any]:
+    return (value is not None, value if value is not None else 0)

@@ -1,0 +1,41 @@
+"""Gen2 Butler repositories: made from the registry or a manifest, and read.
+
+The names are given out on first use: a repository from a manifest must not pay for SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dbb.butler.build import RepoReport
+    from dbb.butler.materialize import materialize_repo
+    from dbb.butler.rebuild import materialize_manifest
+    from dbb.butler.repository import Repository
+    from dbb.butler.spec import CalibSpec, FileSpec, InputSpec, OutputSpec, RepoSpec
+
+__all__ = [
+    "CalibSpec",
+    "FileSpec",
+    "InputSpec",
+    "OutputSpec",
+    "RepoReport",
+    "RepoSpec",
+    "Repository",
+    "materialize_manifest",
+    "materialize_repo",
+]
+
+_HOMES = {
+    "RepoReport": "build",
+    "Repository": "repository",
+    "materialize_manifest": "rebuild",
+    "materialize_repo": "materialize",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'spec')}"), name)

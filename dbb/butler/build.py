@@ -1,0 +1,298 @@
+"""Writing one job repository, entry by entry, wherever the entries come from. Standard library only.
+
+Everything is written into a folder aside that is renamed at the end. No input is opened: a link needs its source's
+size, which the directory knows. Only copies are read, and checked while their bytes pass.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dbb.butler.config import format_config
+from dbb.butler.layout import ExposureRegistry, Layout, write_calibrations
+from dbb.butler.manifest import ManifestWriter
+from dbb.errors import AmbiguousError, DbbError, IntegrityError, UnsafePathError, UsageError
+from dbb.patterns import is_safe_path, safe_path
+from dbb.storage import StageRequest, copy_checked, is_local, local_path, new_folder
+
+REMOTE_BATCH = 256
+_MOST_PROBLEMS = 10
+Entry = Mapping[str, Any]
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What holds for a whole repository; the first part of its manifest."""
+
+    mapper: str
+    era: str
+    stage: str
+    created: str
+    dbb: str
+    layout: Layout
+    outputs: Sequence[Entry] = ()
+
+    def as_dict(self, schema: int) -> dict[str, Any]:
+        """Return the form that a manifest carries."""
+        return {
+            "schema": schema,
+            "dbb": self.dbb,
+            "mapper": self.mapper,
+            "era": self.era,
+            "stage": self.stage,
+            "created": self.created,
+            "butler": self.layout.as_dict(),
+            "outputs": list(self.outputs),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RepoReport:
+    """What a job repository holds.
+
+    Parameters
+    ----------
+    root
+        The job's folder.
+    inputs, calibs, files, exposures
+        How many of each; inputs that both eras name differently count once per name.
+    staged
+        How many files were symlinked, copied and so on.
+    copied
+        Bytes copied.
+    dry_run
+        Whether nothing was written.
+    """
+
+    root: str
+    inputs: int
+    calibs: int
+    files: int
+    exposures: int
+    staged: Mapping[str, int] = field(default_factory=dict)
+    copied: int = 0
+    dry_run: bool = False
+
+
+class JobBuilder:
+    """Writes the parts of one repository as they come; made by `build_job`.
+
+    Parameters
+    ----------
+    aside
+        Where to write, or None to check only.
+    final
+        Where the folder will be.
+    """
+
+    def __init__(self, aside: Path | None, final: Path, head: Head, progress: Progress | None) -> None:
+        self._aside, self._final, self._head, self._progress = aside, final, head, progress
+        self._counts = {"inputs": 0, "calibs": 0, "files": 0}
+        self._staged: dict[str, int] = {}
+        self._copied = 0
+        self._exposures = 0
+        self._calibs: list[Entry] = []
+        self._problems: list[str] = []
+        self._remote: list[StageRequest] = []
+        self._folders: dict[str, str] = {}
+        self._paths: set[str] = set()
+        if aside is not None:
+            self._begin(aside)
+
+    def _begin(self, aside: Path) -> None:
+        for folder in ("in/CALIB", "out"):
+            (aside / folder).mkdir(parents=True)
+        (aside / "in/repositoryCfg.yaml").write_text(format_config(self._head.layout.mapper_class, [], {}), encoding="utf-8")
+        self._registry = ExposureRegistry(aside / "in/registry.sqlite3", self._head.layout)
+        self._stream = (aside / "manifest.json").open("x", encoding="utf-8", buffering=1 << 18)
+        self._manifest = ManifestWriter(self._stream, self._head.as_dict(1))
+        self._manifest.open("inputs")
+
+    def add(self, array: str, entry: Entry) -> None:
+        """Stage what an entry of ``inputs``, ``calibs`` or ``files`` names, and note it."""
+        path = entry["path"]
+        if not path.startswith("in/") or not is_safe_path(path):
+            safe_path(path)
+            raise UnsafePathError(f"path {path!r} does not lie below in/")
+        if path in self._paths:
+            raise AmbiguousError(f"two files want to be {path}; the second is {entry['source']}")
+        self._paths.add(path)
+        self._counts[array] += 1
+        if array == "calibs":
+            self._calibs.append(entry)
+        if self._aside is not None:
+            self._manifest.add(array, entry)
+        self._stage(entry, path)
+        if self._progress is not None:
+            self._progress(len(self._paths))
+
+    def add_exposure(self, row: Sequence[object]) -> None:
+        """Note one exposure, values in the order of the layout's columns."""
+        self._exposures += 1
+        if self._aside is not None:
+            self._registry.add(row)
+
+    def _stage(self, entry: Entry, path: str) -> None:
+        source = entry["source"]
+        local, mode = is_local(source), self._head.stage
+        if mode == "auto":
+            mode = "symlink" if local else "copy"
+        if not local and mode != "copy":
+            raise UsageError(f"{source} is not on this machine, so it cannot be staged by {mode}: use auto or copy")
+        self._staged[mode] = self._staged.get(mode, 0) + 1
+        if local and not self._is_sound(source, entry.get("filesize")):
+            return
+        if self._aside is None:
+            return
+        target = self._folder(path) + path[path.rindex("/") :]
+        if mode == "symlink":
+            os.symlink(source[7:] if source.startswith("file://") else source, target)
+        elif mode == "relsymlink":
+            os.symlink(os.path.relpath(local_path(source), self._final / os.path.dirname(path)), target)
+        elif mode == "hardlink":
+            self._hardlink(local_path(source), target)
+        else:
+            self._copy(StageRequest(source, target, entry.get("filesize"), entry.get("md5sum"), entry.get("sha256")), local)
+
+    def _is_sound(self, source: str, filesize: int | None) -> bool:
+        try:
+            found = os.stat(source[7:] if source.startswith("file://") else source)
+        except OSError as error:
+            self._problem(f"{source} is registered but cannot be found: {error.strerror}")
+            return False
+        if not stat.S_ISREG(found.st_mode):
+            self._problem(f"{source} is no regular file")
+            return False
+        if filesize is not None and found.st_size != filesize:
+            self._problem(f"{source} has {found.st_size} bytes, registered with {filesize}")
+            return False
+        return True
+
+    def _problem(self, text: str) -> None:
+        self._problems.append(text)
+        if len(self._problems) > _MOST_PROBLEMS:
+            self._check()
+
+    def _check(self) -> None:
+        if self._problems:
+            more = "\n    and perhaps more" if len(self._problems) > _MOST_PROBLEMS else ""
+            listed = "\n    ".join(self._problems[:_MOST_PROBLEMS])
+            raise IntegrityError(f"not what is registered:\n    {listed}{more}\nNothing was written")
+
+    def _folder(self, path: str) -> str:
+        folder = path[: path.rindex("/")]
+        found = self._folders.get(folder)
+        if found is None:
+            found = self._folders[folder] = f"{self._aside}/{folder}"
+            os.makedirs(found, exist_ok=True)
+        return found
+
+    def _hardlink(self, source: str, target: str) -> None:
+        try:
+            os.link(os.path.realpath(source), target)
+        except OSError as error:
+            raise DbbError(f"{source} cannot be hard-linked ({error.strerror}): use --stage symlink or copy") from error
+
+    def _copy(self, request: StageRequest, local: bool) -> None:
+        if local:
+            try:
+                self._copied += copy_checked(request)
+            except (IntegrityError, OSError) as error:
+                self._problem(str(error))
+            return
+        self._remote.append(request)
+        if len(self._remote) == REMOTE_BATCH:
+            self._fetch()
+
+    def _fetch(self) -> None:
+        if not self._remote:
+            return
+        from dbb.staging import stage_in  # plug-ins and fsspec, which local repositories must not pay for
+
+        for outcome in stage_in(self._remote):
+            self._copied += outcome.copied
+            if outcome.error:
+                self._problem(f"{outcome.request.source}: {outcome.error}")
+        self._remote.clear()
+
+    def finish(self) -> RepoReport:
+        """Write what remains, and say what there is."""
+        if self._aside is not None:
+            self._fetch()
+        self._check()
+        if self._aside is not None:
+            self._finish(self._aside)
+        return RepoReport(
+            str(self._final),
+            **self._counts,
+            exposures=self._exposures,
+            staged=self._staged,
+            copied=self._copied,
+            dry_run=self._aside is None,
+        )
+
+    def _finish(self, aside: Path) -> None:
+        for array in ("calibs", "files"):
+            if not self._counts[array]:
+                self._manifest.open(array)
+        self._manifest.open("refcats")
+        self._manifest.open("exposures")
+        for row in self._registry.rows():
+            self._manifest.add("exposures", row)
+        self._manifest.close()
+        self._stream.close()
+        self._registry.close()
+        write_calibrations(aside / "in/CALIB/calibRegistry.sqlite3", self._head.layout, self._calibs)
+        policy = output_policy(self._head.outputs)
+        config = format_config(self._head.layout.mapper_class, ["../in"], policy)
+        (aside / "out/repositoryCfg.yaml").write_text(config, encoding="utf-8")
+        # the Butler of 2021 does not use a parent's calibrations
+        os.symlink("../in/CALIB", aside / "out/CALIB")
+
+    def abandon(self) -> None:
+        """Let go of open files after a failure."""
+        if self._aside is not None:
+            self._stream.close()
+            self._registry.abandon()
+
+
+def output_policy(outputs: Sequence[Entry]) -> dict[str, dict[str, dict[str, object]]]:
+    """Return the policy overrides that the manifest's ``outputs`` stand for."""
+    policy: dict[str, dict[str, dict[str, object]]] = {}
+    for entry in outputs:
+        what = {key: entry[key] for key in ("template", "python", "persistable", "storage", "tables") if entry.get(key)}
+        policy.setdefault(entry["section"], {})[entry["dataset"]] = what
+    return policy
+
+
+@contextmanager
+def build_job(root: Path, head: Head, *, dry_run: bool, progress: Progress | None = None) -> Iterator[JobBuilder]:
+    """Give a builder whose repository appears at `root` when the block ends well, and not at all otherwise.
+
+    Raises
+    ------
+    ConflictError
+        If `root` exists.
+    UnsafePathError
+        If `root` holds characters that the Butler globs.
+    """
+    final = Path(os.path.realpath(root.parent)) / root.name
+    if set("[]*?") & set(str(final)) or not root.name:
+        raise UnsafePathError(f"job folder {str(final)!r}: the Butler reads [ ] * ? in a path as a pattern; choose another")
+    if dry_run:
+        yield JobBuilder(None, final, head, progress)
+        return
+    with new_folder(final) as aside:
+        builder = JobBuilder(aside, final, head, progress)
+        try:
+            yield builder
+        except BaseException:
+            builder.abandon()
+            raise

@@ -1,0 +1,110 @@
+"""Which calibrations a job's exposures need: by date, detector and filter, exactly one of each type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from dbb.butler.spec import RepoSpec
+from dbb.errors import AmbiguousError, MissingError, NotFoundError
+from dbb.filetypes import Filetype
+from dbb.mapper import Dataset, Mapper, eras_of
+from dbb.registry import Database
+from dbb.registry.calibs import group_keys, validity_join, version_types
+from dbb.registry.select import FIXED, FileQuery, describe_place, select_files
+
+_Row = Sequence[Any]
+_CHOICE = ("ccd", "filter")
+
+
+class CalibrationFinder:
+    """Collects what the exposures are, then chooses.
+
+    Parameters
+    ----------
+    date
+        The column of an exposure that decides.
+    exposure_keys
+        What an exposure is called by, for messages.
+    """
+
+    def __init__(self, date: str, exposure_keys: Sequence[str]) -> None:
+        self._date, self._keys = date, exposure_keys
+        self._wanted: dict[tuple[Any, Any, str | None], str] = {}
+
+    def note(self, exposure: Mapping[str, Any]) -> None:
+        """Remember that calibrations must fit `exposure`."""
+        date = exposure[self._date]
+        wanted = (exposure["ccd"], exposure["filter"], None if date is None else str(date)[:10])
+        if wanted not in self._wanted:
+            self._wanted[wanted] = " ".join(f"{key}={exposure[key]}" for key in self._keys)
+
+    def statements(
+        self, db: Database, conn: sa.Connection, camera: Mapper, spec: RepoSpec
+    ) -> Iterator[tuple[Dataset, Filetype, sa.Select[Any], bool]]:
+        """Give for each type the SELECT of the version's calibrations that may fit, and whether it was asked for."""
+        assert spec.calibs is not None
+        version, asked = spec.calibs.version, spec.calibs.types
+        there = set(version_types(conn, version))
+        known = {dataset.filetype: dataset for dataset in camera.calibration_types(eras_of(spec.era))}
+        for name in asked if asked is not None else sorted(there & known.keys()):
+            dataset = known.get(camera.filetype_name(name))
+            if dataset is None:
+                raise NotFoundError("calibration type", name, [one.name for one in known.values()])
+            if dataset.filetype not in there:
+                raise NotFoundError("calibration type", name, there, f"Version {version} has none of it")
+            filetype = db.filetype(dataset.filetype)
+            table = db.table(filetype)
+            assert table is not None
+            query = FileQuery(filetype.name, archives=spec.archives)
+            join = validity_join(filetype, table, version)
+            _, statement = select_files(db, conn, query, join)
+            ccds = sorted({ccd for ccd, _, _ in self._wanted})
+            statement = statement.where(join[0].c.desfile_id.is_not(None), table.c.ccd.in_(ccds))
+            yield dataset, filetype, statement, asked is not None
+
+    def choose(
+        self, filetype: Filetype, rows: Iterable[_Row], version: str, *, strict: bool
+    ) -> Iterator[tuple[_Row, str, str]]:
+        """Give each calibration that some exposure needs, with its first and last day.
+
+        Raises
+        ------
+        MissingError
+            If an exposure has none of this type.
+        AmbiguousError
+            If several fit.
+        """
+        groups: dict[tuple[Any, ...], list[_Row]] = {}
+        names = [column.name for column in filetype.columns]
+        keys = [key for key in group_keys(filetype) if key in _CHOICE]
+        places = [FIXED + names.index(key) for key in keys]
+        for row in rows:
+            groups.setdefault(tuple(row[place] for place in places), []).append(row)
+        filters = {group[keys.index("filter")] for group in groups} if "filter" in keys else None
+        chosen: dict[int, _Row] = {}
+        for (ccd, filter_, date), exposure in self._wanted.items():
+            if not strict and filters is not None and filter_ not in filters:
+                continue  # e.g. fringe frames exist for the red filters only
+            group = tuple({"ccd": ccd, "filter": filter_}[key] for key in keys)
+            row = self._one(filetype, groups.get(group, []), date, f"{exposure} ({filter_}, {date})", version)
+            chosen[row[0]] = row
+        for row in chosen.values():
+            yield row, row[-2], row[-1]
+
+    @staticmethod
+    def _one(filetype: Filetype, rows: Sequence[_Row], date: str | None, exposure: str, version: str) -> _Row:
+        if date is None:
+            raise MissingError(f"exposure {exposure} has no date, so no calibration can be chosen")
+        fitting = [row for row in rows if row[-2] <= date <= row[-1]]
+        if not fitting:
+            ranges = ", ".join(sorted(f"{row[-2]}..{row[-1]}" for row in rows)) or "none at all"
+            raise MissingError(
+                f"no {filetype.name} of version {version} fits exposure {exposure}; for its detector and filter there are: {ranges}"
+            )
+        if len(fitting) > 1:
+            listed = "\n    ".join(f"{describe_place(row)} {row[-2]}..{row[-1]}" for row in fitting)
+            raise AmbiguousError(f"several {filetype.name} of version {version} fit exposure {exposure}:\n    {listed}")
+        return fitting[0]

@@ -1,0 +1,168 @@
+"""The two SQLite files of a job repository, as the Gen2 Butler reads them. Standard library only.
+
+Tables and columns are facts about the Butler: one row of ``raw`` per exposure key, one of ``raw_visit`` per visit; one
+table per calibration type with its validity by whole days, compared as text.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dbb.errors import AmbiguousError, UsageError
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TYPES = {"int", "text", "double"}
+_BATCH = 5_000
+_OTHER_CALIBRATION = "NONE"
+"""What the Butler's own ingest writes as the filter of calibrations that have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a camera's job registries look like.
+
+    Parameters
+    ----------
+    mapper_class
+        The Python class that repositoryCfg.yaml names.
+    raw
+        Columns of ``raw`` and their SQLite types.
+    visit
+        Columns of ``raw_visit``; the first is its key.
+    exposure
+        The keys of one row of ``raw``.
+    calibrations
+        Calibration types, a table each.
+    """
+
+    mapper_class: str
+    raw: Mapping[str, str]
+    visit: Sequence[str]
+    exposure: Sequence[str]
+    calibrations: Sequence[str]
+
+    def __post_init__(self) -> None:
+        names = [*self.raw, *self.visit, *self.exposure, *self.calibrations]
+        if not all(_IDENTIFIER.fullmatch(name) for name in names) or not set(self.raw.values()) <= _TYPES:
+            raise UsageError("the manifest names tables, columns or types that no Gen2 registry can have")
+        if not {*self.visit, *self.exposure} <= set(self.raw):
+            raise UsageError("raw_visit and the exposure keys must be columns of raw")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the form that a manifest carries."""
+        return {
+            "class": self.mapper_class,
+            "raw": dict(self.raw),
+            "visit": list(self.visit),
+            "exposure": list(self.exposure),
+            "calibrations": list(self.calibrations),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Layout:
+        """Read what `as_dict` gave.
+
+        Raises
+        ------
+        UsageError
+            If something is missing or cannot be an SQL name.
+        """
+        try:
+            return cls(str(data["class"]), dict(data["raw"]), list(data["visit"]), list(data["exposure"]), list(data["calibrations"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"the manifest's entry 'butler' is incomplete: {error}") from error
+
+
+def _new(path: Path) -> sqlite3.Connection:
+    conn = sqlite3.connect(path, isolation_level=None)
+    # no journal and no sync: the file is built aside, and thrown away if anything goes wrong
+    conn.execute("PRAGMA journal_mode=OFF")
+    conn.execute("PRAGMA synchronous=OFF")
+    conn.execute("BEGIN")
+    return conn
+
+
+class ExposureRegistry:
+    """Writes ``registry.sqlite3``: add rows, then `close`.
+
+    Parameters
+    ----------
+    path
+        A file that does not exist yet.
+    layout
+        Its columns.
+    """
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self._layout = layout
+        self._conn = _new(path)
+        columns = ",".join(f"{name} {kind}" for name, kind in layout.raw.items())
+        self._conn.execute(f"CREATE TABLE raw (id integer primary key autoincrement, {columns}, unique({','.join(layout.exposure)}))")
+        kinds = ",".join(f"{name} {layout.raw[name]}" for name in layout.visit)
+        self._conn.execute(f"CREATE TABLE raw_visit ({kinds}, unique({layout.visit[0]}))")
+        marks = ",".join("?" * len(layout.raw))
+        self._insert = f"INSERT INTO raw ({','.join(layout.raw)}) VALUES ({marks})"  # noqa: S608  checked names
+        self._pending: list[Sequence[object]] = []
+        self.count = 0
+
+    def add(self, row: Sequence[object]) -> None:
+        """Add one exposure, values in the order of the layout's columns."""
+        self._pending.append(row)
+        if len(self._pending) == _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._conn.executemany(self._insert, self._pending)
+        self.count += len(self._pending)
+        self._pending.clear()
+
+    def rows(self) -> Iterable[dict[str, object]]:
+        """Give back the rows added, in order, as mappings."""
+        self._flush()
+        names = list(self._layout.raw)
+        for row in self._conn.execute(f"SELECT {','.join(names)} FROM raw ORDER BY id"):  # noqa: S608  checked names
+            yield dict(zip(names, row, strict=True))
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._flush()
+        columns = ",".join(self._layout.visit)
+        # the first row of a visit stands for it, as the Butler's own ingest does
+        self._conn.execute(f"INSERT OR IGNORE INTO raw_visit ({columns}) SELECT {columns} FROM raw ORDER BY id")  # noqa: S608
+        self._conn.execute("COMMIT")
+        self._conn.close()
+
+    def abandon(self) -> None:
+        """Let go of an unfinished file."""
+        self._conn.close()
+
+
+def write_calibrations(path: Path, layout: Layout, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Write ``calibRegistry.sqlite3`` from the manifest's entries ``calibs``."""
+    conn = _new(path)
+    try:
+        for name in layout.calibrations:
+            conn.execute(
+                f"CREATE TABLE {name} (id integer primary key autoincrement, filter text,ccd int,calibDate text,"
+                "validStart text,validEnd text, unique(filter,ccd,calibDate))"
+            )
+            conn.execute(f"CREATE TABLE {name}_visit (calibDate text,filter text, unique(calibDate,filter))")
+        for entry in entries:
+            name, data_id = entry["dataset"], entry["data_id"]
+            if name not in layout.calibrations:
+                raise UsageError(f"{name!r} is no calibration type of this camera; known: {', '.join(layout.calibrations)}")
+            chosen = data_id.get("filter", _OTHER_CALIBRATION)
+            row = (chosen, data_id["ccd"], entry["calib_date"], entry["valid_start"], entry["valid_end"])
+            try:
+                conn.execute(f"INSERT INTO {name} (filter,ccd,calibDate,validStart,validEnd) VALUES (?,?,?,?,?)", row)  # noqa: S608
+            except sqlite3.IntegrityError as error:
+                raise AmbiguousError(f"two {name} calibrations have ccd={row[1]} filter={row[0]} calibDate={row[2]}") from error
+            conn.execute(f"INSERT OR IGNORE INTO {name}_visit (calibDate,filter) VALUES (?,?)", (row[2], row[0]))  # noqa: S608
+        conn.execute("COMMIT")
+    finally:
+        conn.close()

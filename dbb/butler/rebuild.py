@@ -1,0 +1,95 @@
+"""A job repository from its manifest alone: no registry, no plug-in, standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dbb.butler.build import Head, Progress, RepoReport, build_job
+from dbb.butler.layout import Layout
+from dbb.butler.manifest import ARRAYS, SCHEMA, read_manifest
+from dbb.errors import SchemaVersionError, UsageError
+from dbb.storage import STAGE_MODES
+
+_HEAD = ("schema", "mapper", "era", "stage", "butler")
+
+
+def materialize_manifest(
+    root: Path, manifest: Path, *, stage: str | None = None, dry_run: bool = False, progress: Progress | None = None
+) -> RepoReport:
+    """Build at `root` the repository that a manifest describes.
+
+    Parameters
+    ----------
+    root
+        The job's folder, which does not exist.
+    manifest
+        As `dbb.materialize_repo` writes it.
+    stage
+        Another way to stage than the manifest's.
+    dry_run
+        Check sources and write nothing.
+    progress
+        Called with the number of files staged so far.
+
+    Raises
+    ------
+    UsageError
+        If the manifest lacks something.
+    SchemaVersionError
+        If a newer dbb wrote it.
+    IntegrityError
+        If a file is not what the manifest says.
+    """
+    head = _head(manifest, stage)
+    columns = list(head.layout.raw)
+    with build_job(root, head, dry_run=dry_run, progress=progress) as builder:
+        for key, entry in read_manifest(manifest):
+            if key in {"inputs", "calibs", "files"}:
+                builder.add(key, _checked(entry, key, manifest))
+            elif key == "exposures":
+                builder.add_exposure([entry.get(name) for name in columns])
+        return builder.finish()
+
+
+def _head(manifest: Path, stage: str | None) -> Head:
+    data: dict[str, Any] = {}
+    for key, value in read_manifest(manifest):
+        if key in ARRAYS and all(name in data for name in (*_HEAD, "outputs")):
+            break  # written by us: everything that matters stands before the long parts
+        if key not in ARRAYS:
+            data[key] = value
+    if data.get("schema") != SCHEMA:
+        raise SchemaVersionError(f"{manifest} has schema {data.get('schema')!r}, this dbb reads {SCHEMA}")
+    missing = [name for name in _HEAD if name not in data]
+    if missing == ["butler"]:
+        data["butler"] = _layout_of(str(data["mapper"]), str(data["era"])).as_dict()
+    elif missing:
+        raise UsageError(f"{manifest} lacks {', '.join(missing)}")
+    chosen = stage or str(data["stage"])
+    if chosen not in STAGE_MODES:
+        raise UsageError(f"stage {chosen!r} is none of {', '.join(STAGE_MODES)}")
+    outputs = data.get("outputs", [])
+    if not all(isinstance(one, Mapping) and {"dataset", "section", "template"} <= one.keys() for one in outputs):
+        raise UsageError(f"{manifest}: each of 'outputs' needs dataset, section and template")
+    layout = Layout.from_dict(data["butler"])
+    return Head(data["mapper"], data["era"], chosen, str(data.get("created", "")), str(data.get("dbb", "")), layout, outputs)
+
+
+def _layout_of(mapper: str, era: str) -> Layout:
+    """Ask the camera, for a manifest that another program wrote without the part that only dbb needs."""
+    from dbb.butler.camera import camera_layout
+    from dbb.plugins import plugins
+
+    return camera_layout(plugins().mapper(mapper), era)
+
+
+_NEEDED = {"inputs": ("source", "path"), "files": ("source", "path")}
+_NEEDED["calibs"] = (*_NEEDED["inputs"], "dataset", "data_id", "calib_date", "valid_start", "valid_end")
+
+
+def _checked(entry: Any, key: str, manifest: Path) -> Mapping[str, Any]:
+    if not isinstance(entry, Mapping) or not all(entry.get(name) for name in _NEEDED[key]):
+        raise UsageError(f"{manifest}: an entry of {key!r} lacks one of {', '.join(_NEEDED[key])}: {str(entry)[:200]}")
+    return entry

@@ -1,0 +1,184 @@
+"""What a job repository shall hold: read from ``job.toml`` or built by a program."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dbb.errors import NotFoundError, UsageError
+from dbb.mapper import eras_of
+from dbb.patterns import safe_path
+from dbb.storage import STAGE_MODES
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """Datasets of one type that the job reads.
+
+    Parameters
+    ----------
+    dataset
+        Butler dataset type or filetype.
+    where, id
+        An expression; Gen2 data ids, any of which may fit. Both given: both must hold.
+    runs
+        Runs and ``tag:NAME`` in order; the first that has a data id wins.
+    """
+
+    dataset: str
+    where: str | None = None
+    id: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CalibSpec:
+    """Calibrations: a certified version, and types (None: those that the version has, as far as they apply)."""
+
+    version: str
+    types: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpec:
+    """A registered file (its name, or its path in an archive) that must lie at a fixed place below ``in/``."""
+
+    filename: str
+    as_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """What the job writes: the run that its names carry, and dataset types."""
+
+    run: str
+    datasets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RepoSpec:
+    """Everything about a job repository.
+
+    Parameters
+    ----------
+    mapper
+        The camera.
+    inputs, calibs, files, outputs
+        See the classes.
+    stage
+        ``auto`` links what is local and copies what is not; or symlink, relsymlink, hardlink, copy.
+    era
+        ``2017``, ``2021`` or ``both``: which Gen2 stacks read it.
+    archives
+        Which archive's copy of a file is preferred.
+    overlaps
+        The overlap version that ``tract`` and ``patch`` of exposures refer to.
+    """
+
+    mapper: str
+    inputs: tuple[InputSpec, ...] = ()
+    calibs: CalibSpec | None = None
+    files: tuple[FileSpec, ...] = ()
+    outputs: OutputSpec | None = None
+    stage: str = "auto"
+    era: str = "both"
+    archives: tuple[str, ...] = ()
+    overlaps: str | None = None
+    binds: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.stage not in STAGE_MODES:
+            raise UsageError(f"stage {self.stage!r} is none of {', '.join(STAGE_MODES)}")
+        eras_of(self.era)
+        for file in self.files:
+            safe_path(file.as_path, "fixed name")
+
+
+_TOP = {"mapper", "stage", "era", "archives", "overlaps", "inputs", "calibs", "files", "outputs"}
+
+
+def read_spec(path: Path) -> RepoSpec:
+    """Read a job file.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file, or it holds an unknown key.
+    UsageError
+        If it is no TOML, or an entry has the wrong form.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NotFoundError("job file", str(path), hint="There is no such file") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"job file {path} cannot be read: {error}") from error
+    try:
+        return _spec(data)
+    except (NotFoundError, UsageError) as error:
+        error.args = (f"job file {path}: {error.args[0]}",)
+        raise
+
+
+def _spec(data: Mapping[str, Any]) -> RepoSpec:
+    _only(data, _TOP, "the job file")
+    calibs, outputs = data.get("calibs"), data.get("outputs")
+    if calibs is not None:
+        _only(calibs, {"version", "types"}, "[calibs]")
+    if outputs is not None:
+        _only(outputs, {"run", "datasets"}, "[outputs]")
+    return RepoSpec(
+        mapper=_text(data, "mapper", "the job file"),
+        inputs=tuple(_input(entry) for entry in _tables(data, "inputs")),
+        calibs=calibs and CalibSpec(_text(calibs, "version", "[calibs]"), _texts(calibs, "types") if "types" in calibs else None),
+        files=tuple(_file(entry) for entry in _tables(data, "files")),
+        outputs=outputs and OutputSpec(_text(outputs, "run", "[outputs]"), _texts(outputs, "datasets")),
+        stage=str(data.get("stage", "auto")),
+        era=str(data.get("era", "both")),
+        archives=_texts(data, "archives"),
+        overlaps=data.get("overlaps"),
+    )
+
+
+def _input(entry: Mapping[str, Any]) -> InputSpec:
+    _only(entry, {"dataset", "where", "id", "runs"}, "[[inputs]]")
+    where = _text(entry, "where", "[[inputs]]") if "where" in entry else None
+    return InputSpec(_text(entry, "dataset", "[[inputs]]"), where, _texts(entry, "id"), _texts(entry, "runs"))
+
+
+def _file(entry: Mapping[str, Any]) -> FileSpec:
+    _only(entry, {"filename", "as"}, "[[files]]")
+    return FileSpec(_text(entry, "filename", "[[files]]"), _text(entry, "as", "[[files]]"))
+
+
+def _only(entry: Any, known: set[str], where: str) -> None:
+    if not isinstance(entry, Mapping):
+        raise UsageError(f"{where} must be a table")
+    for key in entry:
+        if key not in known:
+            raise NotFoundError("key", key, known, f"It stands in {where}")
+
+
+def _tables(data: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    value = data.get(key, [])
+    if not isinstance(value, list):
+        raise UsageError(f"write [[{key}]], not [{key}]")
+    return value
+
+
+def _text(entry: Mapping[str, Any], key: str, where: str) -> str:
+    value = entry.get(key)
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"{where} needs a text for {key!r}")
+    return value
+
+
+def _texts(entry: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = entry.get(key, [])
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        raise UsageError(f"{key!r} must be a text or a list of texts")
+    return tuple(values)

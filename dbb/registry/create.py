@@ -1,0 +1,59 @@
+"""Making a registry: tables, schema version, and the filetypes of its camera."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DatabaseError
+
+from dbb import __version__
+from dbb.errors import ConflictError, DbbError
+from dbb.filetypes import Filetype
+from dbb.mapper import Mapper
+from dbb.plugins import plugins
+from dbb.registry._connect import describe, outside_transaction, run_transaction
+from dbb.registry._tables import SCHEMA_VERSION, dbb_schema, metadata, now
+from dbb.registry.filetypes import register_filetypes
+
+
+def create_registry(engine: sa.Engine, mapper: str | None, *, dry_run: bool = False) -> None:
+    """Make the tables of a registry with the filetypes of a camera and of plug-ins.
+
+    Raises
+    ------
+    ConflictError
+        If there is a registry already.
+    NotFoundError
+        If there is no such mapper.
+    """
+    camera = plugins().mapper(mapper) if mapper else None
+    filetypes = plugins().filetypes() | (camera.filetypes if camera else {})
+    if engine.dialect.name == "sqlite":
+        if dry_run and not Path(engine.url.database or "").exists():
+            return
+        _prepare_file(engine)
+    run_transaction(engine, lambda conn: _create(conn, camera, filetypes), keep=lambda done: not dry_run)
+
+
+def _prepare_file(engine: sa.Engine) -> None:
+    database = engine.url.database
+    if database and database != ":memory:":
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with outside_transaction(engine) as conn:
+            # WAL is a property of the file; it cannot be changed inside a transaction
+            conn.exec_driver_sql("PRAGMA journal_mode=WAL")
+    except DatabaseError as error:
+        raise DbbError(f"{database} cannot be made a registry: {describe(error)}") from error
+
+
+def _create(conn: sa.Connection, camera: Mapper | None, filetypes: dict[str, Filetype]) -> None:
+    if sa.inspect(conn).has_table("dbb_schema"):
+        url = conn.engine.url.render_as_string()
+        raise ConflictError(f"{url} holds a registry already: open it, or create another")
+    metadata.create_all(conn)
+    name = camera.name if camera else None
+    values = {"version": SCHEMA_VERSION, "dbb": __version__, "mapper": name, "created_date": now(conn.dialect.name)}
+    conn.execute(sa.insert(dbb_schema).values(values))
+    register_filetypes(conn, list(filetypes.values()), name)

@@ -1,0 +1,211 @@
+"""Brings remote files to this machine through fsspec: several at once, each checked while its bytes pass."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import random
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from dbb.errors import IntegrityError
+from dbb.hookspecs import hookimpl
+from dbb.storage import StageOutcome, StageRequest, copy_stream, is_local, mismatch, new_file
+
+__all__ = ["dbb_stage_in"]
+
+_THREADS = 8
+_TRIES = 3
+_PAUSE = 0.2  # seconds before the second try, four times that before the third
+_BLOCK = 8 << 20  # bytes asked for at once from stores that are read in ranges
+_PATIENCE = 60  # seconds without a byte until a web server counts as broken
+_LEAVE = 2.0  # seconds that downloads get to clean up after an interrupt
+_EXTRAS = {"http": "http", "https": "http", "s3": "s3", "s3a": "s3"}
+_FINAL = (
+    FileNotFoundError,
+    FileExistsError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    ImportError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+)
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG}
+_BUSY = {408, 425, 429}  # the only refusals of a web server that pass by themselves
+
+
+class _StoppedError(Exception):
+    """The download was told to stop."""
+
+
+class _ShortError(IntegrityError):
+    """Too few or too many bytes came: perhaps the connection broke unnoticed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Download:
+    """One request, and the file system and path where its source is."""
+
+    request: StageRequest
+    files: Any
+    path: str
+
+
+@hookimpl
+def dbb_stage_in(requests: Sequence[StageRequest]) -> Sequence[StageOutcome] | None:
+    """Download files that fsspec can reach; None unless every source is a URL of a scheme that it knows.
+
+    Notes
+    -----
+    Eight files at a time. A broken connection is tried three times with growing pauses, a short file twice; an
+    absent file or wrong checksum once. A target is written aside and renamed: it is there whole and checked, or not.
+    """
+    if not _are_ours(requests):
+        return None
+    outcomes: list[StageOutcome | None] = [None] * len(requests)
+    downloads: list[tuple[int, _Download]] = []
+    for number, request in enumerate(requests):
+        found = _locate(request)
+        if isinstance(found, StageOutcome):
+            outcomes[number] = found
+        else:
+            downloads.append((number, found))
+    _run_all(downloads, outcomes)
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _are_ours(requests: Sequence[StageRequest]) -> bool:
+    if any(is_local(request.source) for request in requests):
+        return False
+    import fsspec
+
+    known = set(fsspec.available_protocols())
+    return all(fsspec.utils.get_protocol(request.source) in known for request in requests)
+
+
+def _locate(request: StageRequest) -> _Download | StageOutcome:
+    import fsspec
+
+    try:
+        # fsspec keeps file systems by their options and thread: asked from this one thread, all files of a store
+        # share one object and thus its pool of connections.
+        files, path = fsspec.core.url_to_fs(request.source)
+    except ImportError as error:
+        return StageOutcome(request, error=f"{request.source}: {_missing(request.source, error)}")
+    except Exception as error:  # noqa: BLE001  every backend has errors of its own, and one bad URL must not stop the rest
+        return StageOutcome(request, error=f"{request.source}: {_reason(error)}")
+    return _Download(request, files, path)
+
+
+def _missing(source: str, error: ImportError) -> str:
+    import fsspec
+
+    scheme = fsspec.utils.get_protocol(source)
+    extra = _EXTRAS.get(scheme)
+    advice = f": run pip install 'mini-dbb[{extra}]'" if extra else ""
+    return f"what reads {scheme}:// URLs is not installed ({error}){advice}"
+
+
+def _run_all(downloads: Sequence[tuple[int, _Download]], outcomes: list[StageOutcome | None]) -> None:
+    """Fill in the outcomes. Threads are daemons: after an interrupt nobody waits for a server that is silent."""
+    stop, positions = threading.Event(), itertools.count()
+
+    def work() -> None:
+        while not stop.is_set() and (position := next(positions)) < len(downloads):
+            number, download = downloads[position]
+            outcomes[number] = _fetch(download, stop)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(_THREADS, len(downloads)))]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    except BaseException:
+        stop.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(_LEAVE / len(threads))
+        raise
+
+
+def _fetch(download: _Download, stop: threading.Event) -> StageOutcome:
+    """Download one file, again if that may help; whatever goes wrong is the outcome."""
+    request = download.request
+    reason = ""
+    for attempt in range(1, _TRIES + 1):
+        try:
+            return StageOutcome(request, _fetch_once(download, stop))
+        except ImportError as error:
+            reason = _missing(request.source, error)
+            break
+        except Exception as error:  # noqa: BLE001  every backend has errors of its own
+            reason = _reason(error)
+            if attempt >= _most_tries(error):
+                break
+        pause = _PAUSE * 4 ** (attempt - 1) * random.uniform(0.5, 1.5)  # noqa: S311  only to spread the load
+        if stop.wait(pause):
+            break
+    return StageOutcome(request, error=f"{request.source}: {reason}")
+
+
+def _fetch_once(download: _Download, stop: threading.Event) -> int:
+    request, files = download.request, download.files
+    with files.open(download.path, "rb", **_options(download)) as source, new_file(Path(request.target)) as target:
+        found = copy_stream(cast("BinaryIO", _Stoppable(source, stop)), target)
+        wrong = mismatch(found, request)
+        if wrong:
+            error = IntegrityError if found.filesize == request.filesize or request.filesize is None else _ShortError
+            raise error(f"{wrong}; it is not the file that was registered")
+    return found.filesize
+
+
+def _options(download: _Download) -> dict[str, object]:
+    protocol = download.files.protocol
+    if "http" not in ((protocol,) if isinstance(protocol, str) else protocol):
+        return {"block_size": _BLOCK}
+    # One plain GET: not every server gives ranges. With a size (any will do) fsspec does not ask for it first, which
+    # would cost a round trip and take every failure for an absent file.
+    options: dict[str, object] = {"block_size": 0, "size": download.request.filesize or 1}
+    if "timeout" not in download.files.client_kwargs:
+        import aiohttp
+
+        # The default of aiohttp, five minutes in all, is too short for large files and too long for a silent server.
+        options["timeout"] = aiohttp.ClientTimeout(total=None, sock_connect=_PATIENCE, sock_read=_PATIENCE)
+    return options
+
+
+class _Stoppable:
+    """Reads from a stream until told to stop."""
+
+    def __init__(self, stream: Any, stop: threading.Event) -> None:
+        self._stream, self._stop = stream, stop
+
+    def read(self, count: int) -> bytes:
+        if self._stop.is_set():
+            raise _StoppedError("interrupted")
+        return cast("bytes", self._stream.read(count))
+
+
+def _most_tries(error: Exception) -> int:
+    """Return how many tries an error of this kind is worth."""
+    if isinstance(error, _ShortError):
+        return 2
+    status = getattr(error, "status", None)
+    refused = isinstance(status, int) and 400 <= status < 500 and status not in _BUSY
+    final = isinstance(error, (*_FINAL, IntegrityError, _StoppedError))
+    full = isinstance(error, OSError) and error.errno in _FULL
+    return 1 if refused or final or full else _TRIES
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "it is not there"
+    if isinstance(error, IntegrityError):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
