@@ -48,7 +48,9 @@ def registry_setting(given: str | None = None, start: Path | None = None) -> Set
     for place in (folder, *folder.parents):
         if (place / FILE).is_file():
             return _from_file(place / FILE)
-    raise UsageError(f"no registry is named: give --registry URL, set ${VARIABLE}, or write registry = \"URL\" into {FILE}")
+    raise UsageError(
+        f'no registry is named: give --registry URL, set ${VARIABLE}, or write registry = "URL" into {FILE}'
+    )
 
 
 def _from_file(path: Path) -> Setting:

@@ -186,7 +186,9 @@ def _filetype(name: str, entry: Mapping[str, object], sets: Mapping[str, Mapping
     if not _IDENTIFIER.fullmatch(name) or name != name.lower():
         raise UsageError(f"filetype {name!r}: the name must be lower-case letters, digits and _")
     if entry.keys() - _KEYS:
-        raise UsageError(f"filetype {name}: unknown entries {sorted(entry.keys() - _KEYS)}; known: {', '.join(sorted(_KEYS))}")
+        raise UsageError(
+            f"filetype {name}: unknown entries {sorted(entry.keys() - _KEYS)}; known: {', '.join(sorted(_KEYS))}"
+        )
     declared: dict[str, object] = {}
     for chosen in _names(entry.get("sets", [])):
         if chosen not in sets:

@@ -157,5 +157,7 @@ def translate_header(header: dict[str, object], filetype: str) -> dict[str, obje
     except DbbError:
         raise
     except Exception as error:
-        raise PluginError(f"a plug-in failed on a header of filetype {filetype}: {type(error).__name__}: {error}") from error
+        raise PluginError(
+            f"a plug-in failed on a header of filetype {filetype}: {type(error).__name__}: {error}"
+        ) from error
     return found

@@ -40,7 +40,7 @@ def _plugin_commands() -> dict[str, click.Command]:
 
 
 @click.group(cls=DbbGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--registry", metavar="URL", help="The registry; also $DBB_REGISTRY, or registry = \"URL\" in dbb.toml.")
+@click.option("--registry", metavar="URL", help='The registry; also $DBB_REGISTRY, or registry = "URL" in dbb.toml.')
 @click.option("--debug", is_flag=True, help="Show where in the code an error arose.")
 @click.version_option(package_name="mini-dbb", prog_name="dbb")
 @click.pass_context

@@ -61,7 +61,9 @@ def _ecsv(rows: Rows, names: Sequence[str]) -> None:
         known = [value for value in values if value is not None]
         filler: Any = type(known[0])() if known else ""
         kind = {bool: "bool", int: "int64", float: "float64"}.get(type(filler))
-        data = np.array([filler if value is None else value for value in values], dtype=kind or (str if not known else None))
+        data = np.array(
+            [filler if value is None else value for value in values], dtype=kind or (str if not known else None)
+        )
         table[name] = MaskedColumn(data, mask=[value is None for value in values])
     table.write(sys.stdout, format="ascii.ecsv")
 

@@ -109,7 +109,9 @@ class JobBuilder:
     def _begin(self, aside: Path) -> None:
         for folder in ("in/CALIB", "out"):
             (aside / folder).mkdir(parents=True)
-        (aside / "in/repositoryCfg.yaml").write_text(format_config(self._head.layout.mapper_class, [], {}), encoding="utf-8")
+        (aside / "in/repositoryCfg.yaml").write_text(
+            format_config(self._head.layout.mapper_class, [], {}), encoding="utf-8"
+        )
         self._registry = ExposureRegistry(aside / "in/registry.sqlite3", self._head.layout)
         self._stream = (aside / "manifest.json").open("x", encoding="utf-8", buffering=1 << 18)
         self._manifest = ManifestWriter(self._stream, self._head.as_dict(1))
@@ -159,7 +161,9 @@ class JobBuilder:
         elif mode == "hardlink":
             self._hardlink(local_path(source), target)
         else:
-            self._copy(StageRequest(source, target, entry.get("filesize"), entry.get("md5sum"), entry.get("sha256")), local)
+            self._copy(
+                StageRequest(source, target, entry.get("filesize"), entry.get("md5sum"), entry.get("sha256")), local
+            )
 
     def _is_sound(self, source: str, filesize: int | None) -> bool:
         try:
@@ -285,7 +289,9 @@ def build_job(root: Path, head: Head, *, dry_run: bool, progress: Progress | Non
     """
     final = Path(os.path.realpath(root.parent)) / root.name
     if set("[]*?") & set(str(final)) or not root.name:
-        raise UnsafePathError(f"job folder {str(final)!r}: the Butler reads [ ] * ? in a path as a pattern; choose another")
+        raise UnsafePathError(
+            f"job folder {str(final)!r}: the Butler reads [ ] * ? in a path as a pattern; choose another"
+        )
     if dry_run:
         yield JobBuilder(None, final, head, progress)
         return

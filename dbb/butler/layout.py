@@ -73,7 +73,13 @@ class Layout:
             If something is missing or cannot be an SQL name.
         """
         try:
-            return cls(str(data["class"]), dict(data["raw"]), list(data["visit"]), list(data["exposure"]), list(data["calibrations"]))
+            return cls(
+                str(data["class"]),
+                dict(data["raw"]),
+                list(data["visit"]),
+                list(data["exposure"]),
+                list(data["calibrations"]),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"the manifest's entry 'butler' is incomplete: {error}") from error
 
@@ -102,7 +108,9 @@ class ExposureRegistry:
         self._layout = layout
         self._conn = _new(path)
         columns = ",".join(f"{name} {kind}" for name, kind in layout.raw.items())
-        self._conn.execute(f"CREATE TABLE raw (id integer primary key autoincrement, {columns}, unique({','.join(layout.exposure)}))")
+        self._conn.execute(
+            f"CREATE TABLE raw (id integer primary key autoincrement, {columns}, unique({','.join(layout.exposure)}))"
+        )
         kinds = ",".join(f"{name} {layout.raw[name]}" for name in layout.visit)
         self._conn.execute(f"CREATE TABLE raw_visit ({kinds}, unique({layout.visit[0]}))")
         marks = ",".join("?" * len(layout.raw))
@@ -155,13 +163,17 @@ def write_calibrations(path: Path, layout: Layout, entries: Iterable[Mapping[str
         for entry in entries:
             name, data_id = entry["dataset"], entry["data_id"]
             if name not in layout.calibrations:
-                raise UsageError(f"{name!r} is no calibration type of this camera; known: {', '.join(layout.calibrations)}")
+                raise UsageError(
+                    f"{name!r} is no calibration type of this camera; known: {', '.join(layout.calibrations)}"
+                )
             chosen = data_id.get("filter", _OTHER_CALIBRATION)
             row = (chosen, data_id["ccd"], entry["calib_date"], entry["valid_start"], entry["valid_end"])
             try:
                 conn.execute(f"INSERT INTO {name} (filter,ccd,calibDate,validStart,validEnd) VALUES (?,?,?,?,?)", row)  # noqa: S608
             except sqlite3.IntegrityError as error:
-                raise AmbiguousError(f"two {name} calibrations have ccd={row[1]} filter={row[0]} calibDate={row[2]}") from error
+                raise AmbiguousError(
+                    f"two {name} calibrations have ccd={row[1]} filter={row[0]} calibDate={row[2]}"
+                ) from error
             conn.execute(f"INSERT OR IGNORE INTO {name}_visit (calibDate,filter) VALUES (?,?)", (row[2], row[0]))  # noqa: S608
         conn.execute("COMMIT")
     finally:

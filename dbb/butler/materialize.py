@@ -110,7 +110,13 @@ class Place:
         """Prepare a dataset type."""
         keys = dataset.keys
         # itemgetter gives a bare value for one key and refuses none
-        values = (lambda known: ()) if not keys else (lambda known: (known[keys[0]],)) if len(keys) == 1 else itemgetter(*keys)
+        values = (
+            (lambda known: ())
+            if not keys
+            else (lambda known: (known[keys[0]],))
+            if len(keys) == 1
+            else itemgetter(*keys)
+        )
         return cls(dataset, "in/CALIB/" if dataset.is_calibration else "in/", keys, values)
 
     def path(self, known: Mapping[str, Any], describe: Callable[[], str]) -> str:
@@ -164,7 +170,9 @@ class _Planner:
         spec, camera = self._spec, self._camera
         where_to = places(camera, given.dataset, spec.era)
         if where_to[0].dataset.is_validity_ranged:
-            raise UsageError(f"{given.dataset} is a calibration: it is chosen by date, so give its version (--calibs VERSION)")
+            raise UsageError(
+                f"{given.dataset} is a calibration: it is chosen by date, so give its version (--calibs VERSION)"
+            )
         query = FileQuery(
             filetype=where_to[0].dataset.filetype,
             where=given.where,
@@ -274,7 +282,9 @@ class _Planner:
             raise NotFoundError("file", name, hint="No registered file has this name")
         if len({row[0] for row in rows}) > 1:
             listed = "\n    ".join(dict.fromkeys(describe_place(row) for row in rows))
-            raise AmbiguousError(f"several files are called {name}:\n    {listed}\nGive the relpath of the one you mean")
+            raise AmbiguousError(
+                f"several files are called {name}:\n    {listed}\nGive the relpath of the one you mean"
+            )
         order = {archive: n for n, archive in enumerate(self._spec.archives)}
         row = min(rows, key=lambda one: order.get(one.archive_name, len(order)))
         entry = {"source": self.source(row), "path": f"in/{as_path}", "filesize": row[3], "md5sum": row[4]}

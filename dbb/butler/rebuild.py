@@ -74,7 +74,9 @@ def _head(manifest: Path, stage: str | None) -> Head:
     if not all(isinstance(one, Mapping) and {"dataset", "section", "template"} <= one.keys() for one in outputs):
         raise UsageError(f"{manifest}: each of 'outputs' needs dataset, section and template")
     layout = Layout.from_dict(data["butler"])
-    return Head(data["mapper"], data["era"], chosen, str(data.get("created", "")), str(data.get("dbb", "")), layout, outputs)
+    return Head(
+        data["mapper"], data["era"], chosen, str(data.get("created", "")), str(data.get("dbb", "")), layout, outputs
+    )
 
 
 def _layout_of(mapper: str, era: str) -> Layout:

@@ -133,7 +133,8 @@ def _spec(data: Mapping[str, Any]) -> RepoSpec:
     return RepoSpec(
         mapper=_text(data, "mapper", "the job file"),
         inputs=tuple(_input(entry) for entry in _tables(data, "inputs")),
-        calibs=calibs and CalibSpec(_text(calibs, "version", "[calibs]"), _texts(calibs, "types") if "types" in calibs else None),
+        calibs=calibs
+        and CalibSpec(_text(calibs, "version", "[calibs]"), _texts(calibs, "types") if "types" in calibs else None),
         files=tuple(_file(entry) for entry in _tables(data, "files")),
         outputs=outputs and OutputSpec(_text(outputs, "run", "[outputs]"), _texts(outputs, "datasets")),
         stage=str(data.get("stage", "auto")),

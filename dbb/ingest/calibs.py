@@ -21,7 +21,15 @@ from dbb.registry import Database
 from dbb.registry._connect import one_of
 from dbb.registry._tables import desfile, file_archive_info
 from dbb.registry.archives import archive_root
-from dbb.registry.calibs import CALIB_DATE, Certified, Validity, certify, find_calibrations, group_keys, trim_shared_days
+from dbb.registry.calibs import (
+    CALIB_DATE,
+    Certified,
+    Validity,
+    certify,
+    find_calibrations,
+    group_keys,
+    trim_shared_days,
+)
 from dbb.registry.files import split_relpath
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -193,7 +201,9 @@ def _read_gen2(path: Path, db: Database) -> dict[str, list[_Gen2Row]]:
             tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             # the names come from the mapper, not from the file
             query = 'SELECT filter, ccd, calibDate, validStart, validEnd FROM "{}" ORDER BY id'
-            return {name: rows for name in sorted(types & tables) if (rows := conn.execute(query.format(name)).fetchall())}
+            return {
+                name: rows for name in sorted(types & tables) if (rows := conn.execute(query.format(name)).fetchall())
+            }
         finally:
             conn.close()
     except sqlite3.Error as error:

@@ -302,7 +302,9 @@ def _upload(one: _Found, root: str) -> None:
     files, path = fsspec.core.url_to_fs(f"{root}/{one.relpath}")
     if files.exists(path):
         if _digest(f"{root}/{one.relpath}") != one.digest:
-            raise ConflictError(f"{root}/{one.relpath} is there with other bytes than {one.source}: nothing was registered")
+            raise ConflictError(
+                f"{root}/{one.relpath} is there with other bytes than {one.source}: nothing was registered"
+            )
         return
     files.put_file(local_path(one.source), path)
     if files.size(path) != one.digest.filesize:

@@ -15,10 +15,20 @@ from dbb.ingest.tables import BATCH, Batch, Rows, Table
 from dbb.registry import Database
 from dbb.registry.overlaps import OVERLAP_COLUMNS, blacklist_exposures, load_overlaps, tag_visits
 
-_TYPES = {"tract": "int", "patch": "patch", "visit": "int", "ccd": "int", "tag": "str", "reason": "str", "remark": "str"}
+_TYPES = {
+    "tract": "int",
+    "patch": "patch",
+    "visit": "int",
+    "ccd": "int",
+    "tag": "str",
+    "reason": "str",
+    "remark": "str",
+}
 
 
-def load_overlap_table(db: Database, source: str | os.PathLike[str] | Rows, *, version: str, dry_run: bool = False) -> int:
+def load_overlap_table(
+    db: Database, source: str | os.PathLike[str] | Rows, *, version: str, dry_run: bool = False
+) -> int:
     """Add the rows of a table (tract, patch, visit, ccd) to an overlap version; return how many were new.
 
     Raises
@@ -74,7 +84,9 @@ def _column(columns: dict[str, Sequence[Any]], name: str, needed: bool, batch: B
                 raise ValueError("a value is missing")
             out.append(None if value is None else convert(value))
         except (ValueError, TypeError) as error:
-            raise TableError(f"{table.name}, row {batch.first_row + n}, column {name}: {error}, not {value!r}") from error
+            raise TableError(
+                f"{table.name}, row {batch.first_row + n}, column {name}: {error}, not {value!r}"
+            ) from error
     return out
 
 
@@ -91,10 +103,13 @@ def _sqlite_batches(source: Path | Rows, needed: Sequence[str]) -> Iterator[Batc
             fitting = [
                 name
                 for name in tables
-                if set(needed) <= {row[0].lower() for row in conn.execute("SELECT name FROM pragma_table_info(?)", (name,))}
+                if set(needed)
+                <= {row[0].lower() for row in conn.execute("SELECT name FROM pragma_table_info(?)", (name,))}
             ]
             if len(fitting) != 1:
-                raise TableError(f"{source}: expected one table with {', '.join(needed)}, found {len(fitting)} among {tables}")
+                raise TableError(
+                    f"{source}: expected one table with {', '.join(needed)}, found {len(fitting)} among {tables}"
+                )
             quoted = fitting[0].replace('"', '""')
             cursor = conn.execute(f'SELECT {", ".join(needed)} FROM "{quoted}"')  # noqa: S608  a name that the file has
             first = 1

@@ -90,11 +90,17 @@ class RowReader:
         columns = self._columns(batch)
         filetypes = self._per_row(columns, "filetype", self.filetype, batch.size)
         if None in filetypes:
-            raise TableError(f"{self.name}, row {batch.first_row + filetypes.index(None)}: no filetype; give one, or a column")
+            raise TableError(
+                f"{self.name}, row {batch.first_row + filetypes.index(None)}: no filetype; give one, or a column"
+            )
         out: list[NewFile | None] = [None] * batch.size
         for asked in dict.fromkeys(str(one) for one in filetypes):
             filetype = self.filetype_of(asked)
-            rows = range(batch.size) if len(set(filetypes)) == 1 else [n for n, one in enumerate(filetypes) if one == asked]
+            rows = (
+                range(batch.size)
+                if len(set(filetypes)) == 1
+                else [n for n, one in enumerate(filetypes) if one == asked]
+            )
             for row, file in zip(rows, self._files_of(filetype, columns, rows, batch), strict=True):
                 out[row] = file
         return [file for file in out if file is not None]
@@ -102,7 +108,11 @@ class RowReader:
     def _columns(self, batch: Batch) -> dict[str, Sequence[Any]]:
         renamed = {given.lower(): wanted for wanted, given in (self.rename or {}).items()}
         columns = {renamed.get(name.lower(), name).lower(): values for name, values in batch.columns.items()}
-        missing = [given for given in (self.rename or {}).values() if given.lower() not in {name.lower() for name in batch.columns}]
+        missing = [
+            given
+            for given in (self.rename or {}).values()
+            if given.lower() not in {name.lower() for name in batch.columns}
+        ]
         if missing:
             raise NotFoundError("column", missing[0], batch.columns, f"It is asked for in {self.name} by --map")
         if "relpath" not in columns:
@@ -110,7 +120,9 @@ class RowReader:
         return columns
 
     @staticmethod
-    def _per_row(columns: Mapping[str, Sequence[Any]], name: str, default: str | None, size: int) -> Sequence[str | None]:
+    def _per_row(
+        columns: Mapping[str, Sequence[Any]], name: str, default: str | None, size: int
+    ) -> Sequence[str | None]:
         if name not in columns:
             return [default] * size
         return [default if value is None else str(value) for value in columns[name]]
@@ -129,7 +141,9 @@ class RowReader:
                 raise NotFoundError("column", name, known, f"{self.name} has it, filetype {filetype.name} does not")
         nothing: list[object] = [None] * len(rows)
         fixed = {name: converted(name, _FILE_CONVERTERS[name]) if name in columns else nothing for name in FILE_COLUMNS}
-        values = [converted(name, CONVERTERS[column.type]) if name in columns else nothing for name, column in own.items()]
+        values = [
+            converted(name, CONVERTERS[column.type]) if name in columns else nothing for name, column in own.items()
+        ]
         metadata = self._derived(filetype, list(zip(*values, strict=True)) if values else [()] * len(rows))
         self._check_required(filetype, metadata, rows, batch)
         runs = [self.run if one is None else str(one) for one in fixed["run"]]
@@ -158,7 +172,9 @@ class RowReader:
                 try:
                     _ = None if value is None else convert(value)
                 except (ValueError, TypeError, OverflowError) as error:
-                    raise TableError(f"{self.name}, row {batch.first_row + row}, column {name}: {error}, not {value!r}") from error
+                    raise TableError(
+                        f"{self.name}, row {batch.first_row + row}, column {name}: {error}, not {value!r}"
+                    ) from error
             raise
 
     def _derived(self, filetype: Filetype, metadata: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
@@ -171,7 +187,9 @@ class RowReader:
             if None in values:
                 known = {name: value for name, value in zip(names, values, strict=True) if value is not None}
                 more = derive(known)
-                values = tuple(more.get(name) if value is None else value for name, value in zip(names, values, strict=True))
+                values = tuple(
+                    more.get(name) if value is None else value for name, value in zip(names, values, strict=True)
+                )
             out.append(values)
         return out
 

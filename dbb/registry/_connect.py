@@ -43,7 +43,9 @@ def open_engine(url: str, *, create: bool = False) -> sa.Engine:
         except ModuleNotFoundError as error:
             raise DbbError("PostgreSQL needs psycopg: pip install 'mini-dbb[postgres]'") from error
     if backend != "sqlite":
-        raise UsageError(f"registry {parsed.render_as_string()!r}: only sqlite and postgresql are supported, not {backend}")
+        raise UsageError(
+            f"registry {parsed.render_as_string()!r}: only sqlite and postgresql are supported, not {backend}"
+        )
     if parsed.database and parsed.database != ":memory:" and not create and not os.path.exists(parsed.database):
         raise NotFoundError("registry", url, hint="There is no such file: make one with 'dbb create'")
     return _sqlite_engine(parsed)
@@ -151,7 +153,13 @@ def take_ids(conn: sa.Connection, table: sa.Table, count: int) -> range | list[i
     if conn.dialect.name == "postgresql":
         sequence = sa.literal(f"{table.name}_id_seq")
         numbers = sa.func.generate_series(1, count).table_valued("n")
-        return list(conn.scalars(sa.select(sa.func.nextval(sa.cast(sequence, sa.Text).op("::")(sa.text("regclass")))).select_from(numbers)))
+        return list(
+            conn.scalars(
+                sa.select(sa.func.nextval(sa.cast(sequence, sa.Text).op("::")(sa.text("regclass")))).select_from(
+                    numbers
+                )
+            )
+        )
     first = (conn.scalar(sa.select(sa.func.max(table.c.id))) or 0) + 1  # safe: a write transaction is exclusive here
     return range(first, first + count)
 

@@ -56,7 +56,9 @@ def group_keys(filetype: Filetype) -> tuple[str, ...]:
     return tuple(key for key in filetype.keys if key != CALIB_DATE)
 
 
-def certify(conn: sa.Connection, version: str, filetype: Filetype, table: sa.Table, given: Sequence[Validity]) -> Certified:
+def certify(
+    conn: sa.Connection, version: str, filetype: Filetype, table: sa.Table, given: Sequence[Validity]
+) -> Certified:
     """Add validity ranges to a version inside the caller's transaction.
 
     Raises
@@ -117,14 +119,18 @@ def _range(one: Validity) -> str:
 def _certified(conn: sa.Connection, version: str, filetype: Filetype, table: sa.Table) -> list[Validity]:
     certified = certified_calibration
     keys = [table.c[key.lower()] for key in group_keys(filetype)]
-    statement = sa.select(certified.c.desfile_id, desfile.c.filename, certified.c.valid_start, certified.c.valid_end, *keys)
+    statement = sa.select(
+        certified.c.desfile_id, desfile.c.filename, certified.c.valid_start, certified.c.valid_end, *keys
+    )
     statement = statement.where(
         certified.c.version == version,
         certified.c.filetype == filetype.name,
         desfile.c.id == certified.c.desfile_id,
         table.c.desfile_id == certified.c.desfile_id,
     )
-    return [Validity(number, name, tuple(group), start, end) for number, name, start, end, *group in conn.execute(statement)]
+    return [
+        Validity(number, name, tuple(group), start, end) for number, name, start, end, *group in conn.execute(statement)
+    ]
 
 
 def version_types(conn: sa.Connection, version: str) -> list[str]:
@@ -136,14 +142,23 @@ def version_types(conn: sa.Connection, version: str) -> list[str]:
         If there is no such version.
     """
     certified = certified_calibration
-    found = list(conn.scalars(sa.select(certified.c.filetype).distinct().where(certified.c.version == version).order_by(certified.c.filetype)))
+    found = list(
+        conn.scalars(
+            sa.select(certified.c.filetype)
+            .distinct()
+            .where(certified.c.version == version)
+            .order_by(certified.c.filetype)
+        )
+    )
     if not found:
         known = conn.scalars(sa.select(certified.c.version).distinct())
         raise NotFoundError("calibration version", version, known, "Make it with 'dbb certify-calibrations'")
     return found
 
 
-def validity_join(filetype: Filetype, table: sa.Table, version: str) -> tuple[sa.FromClause, list[str], list[sa.ColumnElement[Any]]]:
+def validity_join(
+    filetype: Filetype, table: sa.Table, version: str
+) -> tuple[sa.FromClause, list[str], list[sa.ColumnElement[Any]]]:
     """Return what `dbb.registry.select.select_files` must join to get the validity of each calibration."""
     certified = (
         sa.select(certified_calibration)

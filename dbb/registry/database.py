@@ -173,7 +173,9 @@ class Database:
         if filetype.table not in self._tables:
             sharing = [other for other in self.filetypes().values() if other.table == filetype.table]
             columns = {column.name.lower(): column for other in sharing for column in other.columns}
-            self._tables[filetype.table] = metadata_table(self._metadata, filetype.table, columns.values(), filetype.keys)
+            self._tables[filetype.table] = metadata_table(
+                self._metadata, filetype.table, columns.values(), filetype.keys
+            )
         return self._tables[filetype.table]
 
     def register_filetypes(

@@ -203,9 +203,29 @@ def _insert(
         return
     moment = now(conn.dialect.name)
     numbered = list(zip(files, take_ids(conn, desfile, len(files)), strict=True))
-    columns = ("id", "filename", "compression", "filetype", "filesize", "md5sum", "sha256", "pfw_attempt_id", "created_date")
+    columns = (
+        "id",
+        "filename",
+        "compression",
+        "filetype",
+        "filesize",
+        "md5sum",
+        "sha256",
+        "pfw_attempt_id",
+        "created_date",
+    )
     rows = [
-        (number, file.filename, file.compression, file.filetype, file.filesize, file.md5sum, file.sha256, file.run_id, moment)
+        (
+            number,
+            file.filename,
+            file.compression,
+            file.filetype,
+            file.filesize,
+            file.md5sum,
+            file.sha256,
+            file.run_id,
+            moment,
+        )
         for file, number in numbered
     ]
     insert_rows(conn, desfile, columns, rows)
@@ -214,7 +234,9 @@ def _insert(
         table = tables[name]
         if table is not None:
             names = ["desfile_id", *(column.name.lower() for column in filetypes[name].columns)]
-            insert_rows(conn, table, names, [(number, *file.values) for file, number in numbered if file.filetype == name])
+            insert_rows(
+                conn, table, names, [(number, *file.values) for file, number in numbered if file.filetype == name]
+            )
     corners = [(number, *astuple(file.corners)) for file, number in numbered if file.corners is not None]
     insert_rows(conn, image_corners, ["desfile_id", *(field.name for field in fields(Corners))], corners)
 

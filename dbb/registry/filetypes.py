@@ -19,7 +19,9 @@ RESERVED = frozenset(
 
 def stored_filetypes(conn: sa.Connection) -> dict[str, tuple[Filetype, str | None]]:
     """Return each registered filetype with the name of its camera."""
-    rows = conn.execute(sa.select(ops_filetype_metadata).order_by(ops_filetype_metadata.c.filetype, ops_filetype_metadata.c.position))
+    rows = conn.execute(
+        sa.select(ops_filetype_metadata).order_by(ops_filetype_metadata.c.filetype, ops_filetype_metadata.c.position)
+    )
     columns: dict[str, list[Column]] = {}
     keys: dict[str, list[tuple[int, str]]] = {}
     for row in rows:
@@ -126,6 +128,10 @@ def _add_columns(conn: sa.Connection, filetype: Filetype, columns: Sequence[Colu
         if column.name.lower() not in there:
             kind = wanted.compile(conn.dialect)
             # identifiers are checked against a whitelist when a filetype is read, and quoted here
-            conn.exec_driver_sql(f"ALTER TABLE {prepare.quote(filetype.table)} ADD COLUMN {prepare.quote(column.name.lower())} {kind}")
+            conn.exec_driver_sql(
+                f"ALTER TABLE {prepare.quote(filetype.table)} ADD COLUMN {prepare.quote(column.name.lower())} {kind}"
+            )
         elif there[column.name.lower()]._type_affinity is not wanted._type_affinity:
-            raise ConflictError(f"table {filetype.table} holds {column.name} with another type than filetype {filetype.name}")
+            raise ConflictError(
+                f"table {filetype.table} holds {column.name} with another type than filetype {filetype.name}"
+            )

@@ -47,7 +47,9 @@ def migrate(url: str, *, dry_run: bool = False) -> tuple[int, int]:
     try:
         before = int(schema_row(engine).version)
         if before > SCHEMA_VERSION:
-            raise SchemaVersionError(f"the registry has schema {before}, newer than {SCHEMA_VERSION} of dbb {__version__}")
+            raise SchemaVersionError(
+                f"the registry has schema {before}, newer than {SCHEMA_VERSION} of dbb {__version__}"
+            )
         missing = [version for version in range(before, SCHEMA_VERSION) if version not in STEPS]
         if missing:
             raise SchemaVersionError(f"no migration from schema {missing[0]} is known to dbb {__version__}")

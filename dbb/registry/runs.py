@@ -28,7 +28,11 @@ class Run:
     attnum: int
 
     def __str__(self) -> str:
-        return f"{self.unitname}_r{self.reqnum}p{self.attnum:02d}" if self.unitname else f"r{self.reqnum}p{self.attnum:02d}"
+        return (
+            f"{self.unitname}_r{self.reqnum}p{self.attnum:02d}"
+            if self.unitname
+            else f"r{self.reqnum}p{self.attnum:02d}"
+        )
 
     @property
     def values(self) -> dict[str, object]:

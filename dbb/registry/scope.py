@@ -118,7 +118,9 @@ class FileScope:
         if name == "relpath":
             place = file_archive_info
             folder = sa.case((place.c.path == HERE, ""), else_=place.c.path + "/")
-            return Column(folder + place.c.filename + place.c.compression, "str", equals=_is_relpath, wrap=self._with_place)
+            return Column(
+                folder + place.c.filename + place.c.compression, "str", equals=_is_relpath, wrap=self._with_place
+            )
         if name == "archive":
             return Column(file_archive_info.c.archive_name, "str", wrap=self._with_place)
         if name == "visit_tag" and self._has_visits():

@@ -202,4 +202,8 @@ def _two_files(filetype: Filetype, row: Sequence[Any], other: Sequence[Any], pla
 def describe_place(row: Sequence[Any]) -> str:
     """Return ``relpath (archive)`` of a row of `select_files`."""
     filename, compression, archive, path = row[1], row[2], row[len(FILE_COLUMNS)], row[len(FILE_COLUMNS) + 1]
-    return f"{filename}{compression} (in no archive)" if path is None else f"{join_relpath(path, filename, compression)} ({archive})"
+    return (
+        f"{filename}{compression} (in no archive)"
+        if path is None
+        else f"{join_relpath(path, filename, compression)} ({archive})"
+    )

@@ -43,9 +43,15 @@ def certify_calibrations(
         raise click.UsageError("--archive says where the files of the Gen2 registry are")
     with open_registry(registry) as opened:
         if table is not None and filetype is not None:
-            done = {filetype: certify_table(opened, table, version=version, filetype=filetype, archive=archive, dry_run=dry_run)}
+            done = {
+                filetype: certify_table(
+                    opened, table, version=version, filetype=filetype, archive=archive, dry_run=dry_run
+                )
+            }
         else:
-            done = certify_registry(opened, from_registry or "", version=version, archive=archive or "", dry_run=dry_run)
+            done = certify_registry(
+                opened, from_registry or "", version=version, archive=archive or "", dry_run=dry_run
+            )
     for name, one in done.items():
         for note in one.trimmed:
             click.echo(f"warning: {name}: trimmed: {note}", err=True)

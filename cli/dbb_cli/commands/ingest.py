@@ -20,7 +20,9 @@ _MOST = 20
 @click.option("--archive", required=True, help="The archive that holds the files.")
 @click.option("--filetype", help="Filetype or Butler dataset type, where the table has no such column.")
 @click.option("--run", help="The run that made the files, e.g. Ht0_r11p95, where the table has no such column.")
-@click.option("--map", "renames", metavar="NAME=COLUMN,…", help="The table's own column names: relpath=path,filesize=size_bytes.")
+@click.option(
+    "--map", "renames", metavar="NAME=COLUMN,…", help="The table's own column names: relpath=path,filesize=size_bytes."
+)
 @registry_option
 @reply_option
 @dry_run_option
@@ -69,7 +71,9 @@ def ingest_table(
     show_default=True,
     help="direct: they lie in the archive already. Otherwise how they come to the place that the filetype names.",
 )
-@click.option("--set", "given", multiple=True, metavar="COLUMN=VALUE", help="A value that wins over what the files say.")
+@click.option(
+    "--set", "given", multiple=True, metavar="COLUMN=VALUE", help="A value that wins over what the files say."
+)
 @registry_option
 @reply_option
 @dry_run_option

@@ -22,9 +22,20 @@ def _listed(texts: tuple[str, ...]) -> tuple[str, ...]:
 @click.argument("root", type=click.Path(path_type=Path))
 @click.option("--mapper", help="The camera, e.g. hsc; see 'dbb plugins'.")
 @click.option("--dataset", "datasets", multiple=True, help="A Butler dataset type or filetype to stage; repeatable.")
-@click.option("--id", "ids", multiple=True, metavar="'KEY=VALUE …'", help="A Gen2 data id that inputs fit: 'visit=903334 ccd=16^22'.")
+@click.option(
+    "--id",
+    "ids",
+    multiple=True,
+    metavar="'KEY=VALUE …'",
+    help="A Gen2 data id that inputs fit: 'visit=903334 ccd=16^22'.",
+)
 @click.option("--where", help="An expression that inputs fit.")
-@click.option("--runs", multiple=True, metavar="RUN,…", help="Search these in order, the first that has a data id wins; tag:NAME too.")
+@click.option(
+    "--runs",
+    multiple=True,
+    metavar="RUN,…",
+    help="Search these in order, the first that has a data id wins; tag:NAME too.",
+)
 @click.option("--calibs", metavar="VERSION", help="Stage the calibrations of this version that fit the exposures.")
 @click.option("--skymap", metavar="FILENAME", help="A registered file to stage as deepCoadd/skyMap.pickle.")
 @click.option("--output-run", metavar="RUN", help="The run that outputs are named by.")
@@ -38,7 +49,13 @@ def _listed(texts: tuple[str, ...]) -> tuple[str, ...]:
 )
 @click.option("--era", type=click.Choice(["both", "2017", "2021"]), help="Which Gen2 stack reads it.  [default: both]")
 @click.option("--spec", type=click.Path(path_type=Path), metavar="JOB.toml", help="Everything in a file instead.")
-@click.option("--from", "manifest", type=click.Path(path_type=Path), metavar="MANIFEST.json", help="A manifest instead; needs no registry.")
+@click.option(
+    "--from",
+    "manifest",
+    type=click.Path(path_type=Path),
+    metavar="MANIFEST.json",
+    help="A manifest instead; needs no registry.",
+)
 @registry_option
 @reply_option
 @dry_run_option
@@ -61,7 +78,9 @@ def materialize_repo(root: Path, registry: str | None, form: str, dry_run: bool,
             _refuse_others(options, {"manifest", "stage"})
             from dbb.butler.rebuild import materialize_manifest
 
-            done = materialize_manifest(root, options["manifest"], stage=options["stage"], dry_run=dry_run, progress=report)
+            done = materialize_manifest(
+                root, options["manifest"], stage=options["stage"], dry_run=dry_run, progress=report
+            )
         else:
             spec = _spec(options)
             from dbb.butler import materialize_repo as materialize
@@ -76,7 +95,9 @@ def materialize_repo(root: Path, registry: str | None, form: str, dry_run: bool,
 def _refuse_others(options: dict[str, Any], allowed: set[str]) -> None:
     given = [name for name, value in options.items() if value not in (None, ()) and name not in allowed]
     if given:
-        raise click.UsageError(f"--{given[0].replace('_', '-')} cannot be combined with --{'from' if 'manifest' in allowed else 'spec'}")
+        raise click.UsageError(
+            f"--{given[0].replace('_', '-')} cannot be combined with --{'from' if 'manifest' in allowed else 'spec'}"
+        )
 
 
 def _spec(options: dict[str, Any]) -> RepoSpec:

@@ -15,8 +15,15 @@ def _listed(texts: tuple[str, ...]) -> list[str]:
 @click.command()
 @click.argument("filetype")
 @click.option("--where", help="An expression: \"visit IN (903334, 903340..903350:2) AND filter = 'HSC-R'\".")
-@click.option("--id", "ids", multiple=True, metavar="'KEY=VALUE …'", help="A Gen2 data id: 'visit=903334^903336 ccd=0..8:2'.")
-@click.option("--runs", multiple=True, metavar="RUN,…", help="Search these in order, the first that has a data id wins; tag:NAME too.")
+@click.option(
+    "--id", "ids", multiple=True, metavar="'KEY=VALUE …'", help="A Gen2 data id: 'visit=903334^903336 ccd=0..8:2'."
+)
+@click.option(
+    "--runs",
+    multiple=True,
+    metavar="RUN,…",
+    help="Search these in order, the first that has a data id wins; tag:NAME too.",
+)
 @click.option("--overlaps", metavar="VERSION", help="The overlap version that tract and patch of exposures refer to.")
 @click.option("--columns", multiple=True, metavar="NAME,…", help="Only these columns, in this order.")
 @click.option("--order-by", multiple=True, metavar="NAME,…", help="Sort by these columns; -NAME for falling order.")
@@ -45,7 +52,13 @@ def query_files(
     """
     with open_registry(registry) as opened:
         records = opened.query(
-            filetype, where=where, ids=ids, runs=_listed(runs), overlaps=overlaps, order_by=_listed(order_by), limit=limit
+            filetype,
+            where=where,
+            ids=ids,
+            runs=_listed(runs),
+            overlaps=overlaps,
+            order_by=_listed(order_by),
+            limit=limit,
         )
         names = opened.record_columns(filetype)
     chosen = [_known(name, names) for name in _listed(columns)] or names
