@@ -10,8 +10,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dbb.butler import RepoSpec, materialize_repo
     from dbb.api import Registry
+    from dbb.butler import RepoSpec, materialize_repo
 
 __all__ = ["Registry", "RepoSpec", "__version__", "materialize_repo"]
 __version__ = "0.1.0"

@@ -25,7 +25,7 @@ the default). A value given by the caller wins over each of them.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -44,7 +44,7 @@ _KEYS = {"description", "dataset", "metadata_table", "keys", "sets", "columns", 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A metadata column: its name as declared, its type (a key of `CONVERTERS`), source, and whether it must be given."""
+    """A metadata column: its name as declared, type (a key of `CONVERTERS`), source, and whether it must be given."""
 
     name: str
     type: str
@@ -127,13 +127,13 @@ def _to_text(value: object) -> str:
 def _checked_date(text: str) -> str:
     if not _DATE.fullmatch(text):
         raise ValueError("expected a date YYYY-MM-DD")
-    return datetime.date.fromisoformat(text).isoformat()
+    return dt.date.fromisoformat(text).isoformat()
 
 
 def _to_date(value: object) -> str:
-    if isinstance(value, datetime.datetime):
+    if isinstance(value, dt.datetime):
         value = value.date()
-    return _checked_date(value.isoformat() if isinstance(value, datetime.date) else str(value))
+    return _checked_date(value.isoformat() if isinstance(value, dt.date) else str(value))
 
 
 def _to_patch(value: object) -> str:

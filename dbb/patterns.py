@@ -27,7 +27,7 @@ is_safe_path = _SAFE_PATH.fullmatch
 
 
 def safe_path(path: str, what: str = "path") -> str:
-    """Return `path` if it is relative, stays under its root and holds no character that the Butler globs.
+    r"""Return `path` if it is relative, stays under its root and holds no character that the Butler globs.
 
     Raises
     ------
@@ -37,7 +37,8 @@ def safe_path(path: str, what: str = "path") -> str:
     """
     if is_safe_path(path) is None:
         raise UnsafePathError(
-            f"{what} {path!r} is refused: it must be relative, without '.', '..' or empty parts and without any of [ ] * ? \\"
+            f"{what} {path!r} is refused: it must be relative, without '.', '..' or empty parts"
+            " and without any of [ ] * ? \\"
         )
     return path
 

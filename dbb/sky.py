@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Corners:
-    """Centre and corners of an image, ICRS degrees (right ascension 0 to 360), corners counter-clockwise in pixels from (1, 1).
+    """Centre and corners of an image in ICRS degrees, right ascension 0 to 360.
 
-    The names follow DESDM's image table.
+    Corners go round the image from its first pixel, along the first axis first. The names follow DESDM's image table.
     """
 
     ra_cent: float

@@ -1,4 +1,4 @@
-"""Files on disk: link modes, checksums in one pass, folders that appear whole or not at all, what is asked of stage-in."""
+"""Files on disk: stage modes, checksums in one pass, folders and files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield aside
         try:
-            os.rename(aside, path)  # noqa: PTH104  refuses a folder that appeared meanwhile and has files in it
+            os.rename(aside, path)
         except OSError as error:
             raise ConflictError(f"{path} appeared while it was being made: nothing was changed") from error
     finally:
@@ -207,12 +207,12 @@ def _sweep(path: Path) -> None:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Write a file aside and move it to `path` in one step, replacing a file or link there, never writing through it."""
+    """Write a file aside and move it to `path` in one step; a file or link there is replaced, not written through."""
     aside = path.with_name(f".{path.name}.dbb-{secrets.token_hex(4)}")
     try:
         with open(aside, "xb") as stream:
             yield stream
-        os.replace(aside, path)  # noqa: PTH105  the same call as rename above, on a file
+        os.replace(aside, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             aside.unlink()

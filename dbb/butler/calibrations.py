@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dbb.butler.spec import RepoSpec
+from dbb.butler.spec import CalibSpec, RepoSpec
 from dbb.errors import AmbiguousError, MissingError, NotFoundError
 from dbb.filetypes import Filetype
 from dbb.mapper import Dataset, Mapper, eras_of
@@ -42,11 +42,10 @@ class CalibrationFinder:
             self._wanted[wanted] = " ".join(f"{key}={exposure[key]}" for key in self._keys)
 
     def statements(
-        self, db: Database, conn: sa.Connection, camera: Mapper, spec: RepoSpec
+        self, db: Database, conn: sa.Connection, camera: Mapper, spec: RepoSpec, calibs: CalibSpec
     ) -> Iterator[tuple[Dataset, Filetype, sa.Select[Any], bool]]:
         """Give for each type the SELECT of the version's calibrations that may fit, and whether it was asked for."""
-        assert spec.calibs is not None
-        version, asked = spec.calibs.version, spec.calibs.types
+        version, asked = calibs.version, calibs.types
         there = set(version_types(conn, version))
         known = {dataset.filetype: dataset for dataset in camera.calibration_types(eras_of(spec.era))}
         for name in asked if asked is not None else sorted(there & known.keys()):
@@ -102,7 +101,8 @@ class CalibrationFinder:
         if not fitting:
             ranges = ", ".join(sorted(f"{row[-2]}..{row[-1]}" for row in rows)) or "none at all"
             raise MissingError(
-                f"no {filetype.name} of version {version} fits exposure {exposure}; for its detector and filter there are: {ranges}"
+                f"no {filetype.name} of version {version} fits exposure {exposure};"
+                f" for its detector and filter there are: {ranges}"
             )
         if len(fitting) > 1:
             listed = "\n    ".join(f"{describe_place(row)} {row[-2]}..{row[-1]}" for row in fitting)

@@ -33,7 +33,7 @@ def output_entries(mapper: Mapper, era: str, datasets: Sequence[str], run: dict[
         layouts = mapper.layouts(name, eras)
         for dataset in layouts:
             template = output_template(mapper, dataset, run)
-            entry = {"dataset": dataset.name, "section": dataset.section, "template": template}
+            entry: dict[str, Any] = {"dataset": dataset.name, "section": dataset.section, "template": template}
             if len({one.era for one in layouts if one.name == dataset.name}) < len(eras):
                 # one of the Butlers does not know this type: it must be told everything
                 entry |= {"python": dataset.python, "persistable": dataset.persistable, "storage": dataset.storage}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from dbb import __version__
 from dbb.butler.build import Head, JobBuilder, Progress, RepoReport, build_job
 from dbb.butler.calibrations import CalibrationFinder
 from dbb.butler.camera import camera_layout, output_entries
-from dbb.butler.spec import InputSpec, RepoSpec
+from dbb.butler.spec import CalibSpec, InputSpec, RepoSpec
 from dbb.errors import AmbiguousError, MissingError, NotFoundError, UsageError
 from dbb.filetypes import Filetype
 from dbb.mapper import Dataset, Mapper, eras_of
@@ -82,7 +82,7 @@ def materialize_repo(
     camera = plugins().mapper(spec.mapper)
     run = full_run(spec.outputs.run).values if spec.outputs else {}
     outputs = output_entries(camera, spec.era, spec.outputs.datasets, run) if spec.outputs else []
-    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     head = Head(camera.name, spec.era, spec.stage, created, __version__, camera_layout(camera, spec.era), outputs)
     with registry.read() as conn:
         planner = _Planner(registry, conn, camera, spec)
@@ -90,7 +90,7 @@ def materialize_repo(
             for given in spec.inputs:
                 planner.add_inputs(builder, given)
             if spec.calibs is not None:
-                planner.add_calibrations(builder)
+                planner.add_calibrations(builder, spec.calibs)
             for file in spec.files:
                 builder.add("files", planner.fixed_file(file.filename, file.as_path))
             return builder.finish()
@@ -242,14 +242,13 @@ class _Planner:
         builder.add_exposure(reader.exposure(known))
         self._calibrations.note(known)
 
-    def add_calibrations(self, builder: JobBuilder) -> None:
+    def add_calibrations(self, builder: JobBuilder, calibs: CalibSpec) -> None:
         """Stage the calibrations that fit the exposures, by date, detector and filter."""
-        assert self._spec.calibs is not None
         finder, spec = self._calibrations, self._spec
-        for dataset, filetype, statement, strict in finder.statements(self._db, self._conn, self._camera, spec):
+        for dataset, filetype, statement, strict in finder.statements(self._db, self._conn, self._camera, spec, calibs):
             place = Place.of(dataset)
             rows = resolve(self._conn.execute(statement), filetype, unique=False)
-            for row, start, end in finder.choose(filetype, rows, spec.calibs.version, strict=strict):
+            for row, start, end in finder.choose(filetype, rows, calibs.version, strict=strict):
                 values = dict(zip((column.name for column in filetype.columns), row[FIXED:], strict=False))
                 entry = {
                     "dataset": dataset.name,
@@ -305,11 +304,10 @@ class _RowReader:
 
     def known(self, row: _Row) -> dict[str, Any]:
         """Return every value by its name, those of the raw exposure first, patches as the Butler spells them."""
-        known = self._absent | dict(zip(self._own, row[FIXED : self._end], strict=True))
+        known: dict[str, Any] = self._absent | dict(zip(self._own, row[FIXED : self._end], strict=True))
         if self._joined:
-            for name, value in zip(self._joined, row[self._end :], strict=True):
-                if value is not None:
-                    known[name] = value
+            joined = zip(self._joined, row[self._end :], strict=True)
+            known |= {name: value for name, value in joined if value is not None}
         for name in self._patches:
             known[name] = butler_patch(known[name])
         return known

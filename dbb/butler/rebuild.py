@@ -87,8 +87,11 @@ def _layout_of(mapper: str, era: str) -> Layout:
     return camera_layout(plugins().mapper(mapper), era)
 
 
-_NEEDED = {"inputs": ("source", "path"), "files": ("source", "path")}
-_NEEDED["calibs"] = (*_NEEDED["inputs"], "dataset", "data_id", "calib_date", "valid_start", "valid_end")
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "inputs": ("source", "path"),
+    "files": ("source", "path"),
+    "calibs": ("source", "path", "dataset", "data_id", "calib_date", "valid_start", "valid_end"),
+}
 
 
 def _checked(entry: Any, key: str, manifest: Path) -> Mapping[str, Any]:

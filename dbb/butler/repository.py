@@ -115,41 +115,29 @@ class Repository:
         MissingError
             If no repository has it; says why in each.
         IntegrityError
-            If what is there is a link to nothing.
+            If what is there is a link to nothing, or a registry cannot be read.
         AmbiguousError
             If a template with wildcards fits several files.
         NotFoundError
             If the camera has no such dataset type or key.
         """
-        ids, reasons = self._keys.read(data_id), []
-        for link, layout in self._layouts(dataset):
-            try:
-                base, place = _base(link, layout.dataset), self._place(link, layout, ids)
-            except MissingError as error:
-                reasons.append(f"{link.root}: {error}")
-                continue
-            found = _search(base, place)
-            if found is None:
-                reasons.append(f"{base / place} is not there")
-            elif not found.exists():
-                raise IntegrityError(f"{found} is a link to {found.readlink()}, which is not there")
-            else:
-                return str(found)
-        raise MissingError(f"no {dataset} for {_shown(data_id)}: {'; '.join(dict.fromkeys(reasons))}")
+        found = self._find(dataset, data_id)
+        if not found.exists():
+            raise IntegrityError(f"{found} is a link to {found.readlink()}, which is not there")
+        return str(found)
 
     def exists(self, dataset: str, **data_id: object) -> bool:
         """Return whether a dataset can be read; a link to nothing cannot.
 
         Raises
         ------
-        AmbiguousError, NotFoundError
-            As `get_uri`.
+        AmbiguousError, IntegrityError, NotFoundError
+            If a template fits several files, a registry cannot be read, or a name is unknown, as `get_uri`.
         """
         try:
-            self.get_uri(dataset, **data_id)
-        except (MissingError, IntegrityError):
+            return self._find(dataset, data_id).exists()
+        except MissingError:
             return False
-        return True
 
     def query_metadata(self, dataset: str, keys: str | Sequence[str], **data_id: object) -> list[tuple[object, ...]]:
         """Return the distinct values of `keys` that the registry has for a dataset type and a partial data id.
@@ -231,6 +219,21 @@ class Repository:
             raise UnsafePathError(f"{target} is not below {self.root}: a link on the way leads out of it")
         _write(target, source)
         return str(target)
+
+    def _find(self, dataset: str, data_id: Mapping[str, object]) -> Path:
+        """Return what is at the first place that has anything, be it a link to nothing: that hides later ones too."""
+        ids, reasons = self._keys.read(data_id), []
+        for link, layout in self._layouts(dataset):
+            try:
+                base, place = _base(link, layout.dataset), self._place(link, layout, ids)
+            except MissingError as error:
+                reasons.append(f"{link.root}: {error}")
+                continue
+            found = _search(base, place)
+            if found is not None:
+                return found
+            reasons.append(f"{base / place} is not there")
+        raise MissingError(f"no {dataset} for {_shown(data_id)}: {'; '.join(dict.fromkeys(reasons))}")
 
     def _complete(self, dataset: str) -> list[str]:
         """Return the keys of a complete data id; as in the Butler's, what is known of an exposure comes along."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import re
 import sqlite3
@@ -231,7 +231,7 @@ def _match(conn: sa.Connection, filetype: Filetype, table: sa.Table, rows: Seque
 
 def _gen2_date(text: str) -> str:
     try:
-        return datetime.date.fromisoformat(str(text)[:10]).isoformat()
+        return dt.date.fromisoformat(str(text)[:10]).isoformat()
     except ValueError as error:
         raise TableError(f"the calibration registry holds {text!r} where a date must be") from error
 

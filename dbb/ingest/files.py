@@ -278,7 +278,7 @@ def _bring(one: _Found, root: str, transfer: str) -> None:
     aside.unlink(missing_ok=True)
     try:
         _make(source, aside, target, transfer, one.digest)
-        os.replace(aside, target)  # noqa: PTH105  atomic
+        os.replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)
 

@@ -159,7 +159,7 @@ class RowReader:
                 fixed["sha256"][n],  # type: ignore[arg-type]
                 None if run is None else self.run_id(run),
                 metadata[n],
-                Corners(*corners[n]) if None not in corners[n] else None,  # type: ignore[arg-type]
+                Corners(*corners[n]) if None not in corners[n] else None,
             )
 
     def _convert(
@@ -200,9 +200,8 @@ class RowReader:
             if column.required:
                 for values, row in zip(metadata, rows, strict=True):
                     if values[place] is None:
-                        raise TableError(
-                            f"{self.name}, row {batch.first_row + row}, column {column.name}: filetype {filetype.name} must have it"
-                        )
+                        at = f"{self.name}, row {batch.first_row + row}, column {column.name}"
+                        raise TableError(f"{at}: it is empty, but filetype {filetype.name} must have it")
 
     def _place(self, relpath: object, compression: object, row: int) -> tuple[str, str, str]:
         if not relpath:

@@ -76,7 +76,8 @@ class Table:
 
 
 def _from_rows(rows: Iterable[Mapping[str, Any]], name: str) -> Iterator[Batch]:
-    first, pending = 1, []
+    first = 1
+    pending: list[Mapping[str, Any]] = []
     for row in rows:
         if not isinstance(row, dict | Mapping):
             raise TableError(f"{name}, row {first + len(pending)}: expected an object with the columns as keys")
@@ -107,7 +108,8 @@ def _csv(path: Path) -> Iterator[Batch]:
 
 
 def _csv_batches(reader: Iterator[list[str]], header: Sequence[str], path: Path) -> Iterator[Batch]:
-    first, pending = 1, []
+    first = 1
+    pending: list[list[str]] = []
     for fields in reader:
         if not fields:
             continue

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -46,7 +46,7 @@ def open_engine(url: str, *, create: bool = False) -> sa.Engine:
         raise UsageError(
             f"registry {parsed.render_as_string()!r}: only sqlite and postgresql are supported, not {backend}"
         )
-    if parsed.database and parsed.database != ":memory:" and not create and not os.path.exists(parsed.database):
+    if parsed.database and parsed.database != ":memory:" and not create and not Path(parsed.database).exists():
         raise NotFoundError("registry", url, hint="There is no such file: make one with 'dbb create'")
     return _sqlite_engine(parsed)
 
@@ -82,7 +82,8 @@ def outside_transaction(engine: sa.Engine) -> sa.Connection:
 def describe(error: BaseException) -> str:
     """Return the first line of a database error, without SQL and parameters."""
     original = getattr(error, "orig", None) or error
-    return f"{type(original).__name__}: {str(original).strip().splitlines()[0] if str(original).strip() else 'no reason given'}"
+    reason = str(original).strip().splitlines() or ["no reason given"]
+    return f"{type(original).__name__}: {reason[0]}"
 
 
 def run_transaction(
@@ -137,7 +138,7 @@ def insert_rows(conn: sa.Connection, table: sa.Table, columns: Sequence[str], ro
         prepare = conn.dialect.identifier_preparer
         names = ", ".join(prepare.quote(column) for column in columns)
         cursor = conn.connection.cursor()
-        with cursor.copy(f"COPY {prepare.format_table(table)} ({names}) FROM STDIN") as copy:  # type: ignore[attr-defined]
+        with cursor.copy(f"COPY {prepare.format_table(table)} ({names}) FROM STDIN") as copy:
             for row in rows:
                 copy.write_row(row)
         return

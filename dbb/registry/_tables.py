@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -206,6 +206,6 @@ def column_type(kind: str) -> Any:
     return _TYPES[kind]
 
 
-def now(dialect: str) -> float | datetime.datetime:
+def now(dialect: str) -> float | dt.datetime:
     """Return the present time as `TIMESTAMP` columns of `dialect` hold it."""
-    return datetime.datetime.now(datetime.UTC) if dialect == "postgresql" else time.time()
+    return dt.datetime.now(dt.UTC) if dialect == "postgresql" else time.time()

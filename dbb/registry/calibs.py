@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
@@ -83,7 +83,8 @@ def certify(
     for earlier, later in _neighbours(present.values()):
         if later.valid_start <= earlier.valid_end:
             raise ConflictError(
-                f"{filetype.name} calibrations overlap in version {version}:\n    {_range(earlier)}\n    {_range(later)}"
+                f"{filetype.name} calibrations overlap in version {version}:\n"
+                f"    {_range(earlier)}\n    {_range(later)}"
             )
     columns = ("version", "desfile_id", "filetype", "valid_start", "valid_end")
     rows = [(version, new.desfile_id, filetype.name, new.valid_start, new.valid_end) for new in fresh]
@@ -100,7 +101,7 @@ def trim_shared_days(given: Sequence[Validity]) -> tuple[list[Validity], list[st
     notes = []
     for earlier, later in _neighbours(given):
         if earlier.valid_end == later.valid_start and earlier.valid_start < later.valid_start:
-            day = datetime.date.fromisoformat(later.valid_start) - datetime.timedelta(days=1)
+            day = dt.date.fromisoformat(later.valid_start) - dt.timedelta(days=1)
             out[earlier.desfile_id] = replace(earlier, valid_end=day.isoformat())
             notes.append(f"{earlier.filename}: valid until {day}, as {later.filename} begins on {later.valid_start}")
     return list(out.values()), notes

@@ -161,17 +161,17 @@ def register_files(
 def _look_up(conn: sa.Connection, files: Sequence[NewFile]) -> dict[_Key, list[_Known]]:
     place, dialect = file_archive_info, conn.dialect.name
     statement = sa.select(
-        place.c.path, place.c.filename, place.c.compression, place.c.archive_name,
-        desfile.c.id, desfile.c.filetype, desfile.c.filesize, desfile.c.md5sum, desfile.c.sha256, desfile.c.pfw_attempt_id,
+        *(place.c[name] for name in ("path", "filename", "compression", "archive_name")),
+        *(desfile.c[name] for name in ("id", "filetype", "filesize", "md5sum", "sha256", "pfw_attempt_id")),
     ).where(
         place.c.desfile_id == desfile.c.id,
         one_of(place.c.filename, list({file.filename for file in files}), dialect),
         one_of(place.c.path, list({file.path for file in files}), dialect),
     )  # fmt: skip
     found: dict[_Key, dict[int, _Known]] = {}
-    for path, filename, compression, archive, number, *rest in conn.execute(statement):
+    for path, filename, compression, archive, number, kind, size, md5sum, sha256, run in conn.execute(statement):
         same_path = found.setdefault((path, filename, compression), {})
-        same_path.setdefault(number, _Known(number, *rest, archives=set())).archives.add(archive)
+        same_path.setdefault(number, _Known(number, kind, size, md5sum, sha256, run, set())).archives.add(archive)
     return {key: list(by_id.values()) for key, by_id in found.items()}
 
 

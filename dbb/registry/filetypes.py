@@ -1,4 +1,4 @@
-"""Filetypes as the registry keeps them, and the metadata tables made from them: no code and no migration for a new one."""
+"""Filetypes as the registry keeps them, and their metadata tables: a new one needs no code and no migration."""
 
 from __future__ import annotations
 
@@ -11,8 +11,24 @@ from dbb.filetypes import Column, Filetype
 from dbb.registry._tables import column_type, metadata, metadata_table, ops_filetype, ops_filetype_metadata
 
 RESERVED = frozenset(
-    ("archive", "attnum", "blacklist", "compression", "desfile_id", "filename", "filesize", "filetype", "md5sum")
-    + ("relpath", "reqnum", "run", "sha256", "tag", "unitname", "visit_tag")
+    (
+        "archive",
+        "attnum",
+        "blacklist",
+        "compression",
+        "desfile_id",
+        "filename",
+        "filesize",
+        "filetype",
+        "md5sum",
+        "relpath",
+        "reqnum",
+        "run",
+        "sha256",
+        "tag",
+        "unitname",
+        "visit_tag",
+    )
 )
 """Names that mean the same for every file, and so cannot be metadata columns."""
 

@@ -17,7 +17,7 @@ STEPS: dict[int, Callable[[sa.Connection], None]] = {}
 """For each older version what brings a registry to the next one; steps use frozen table shapes, not today's."""
 
 
-def schema_row(engine: sa.Engine) -> sa.Row[Any]:
+def schema_row(engine: sa.Engine) -> Any:
     """Return the row that says which schema a registry has, which dbb made it, and for which mapper.
 
     Raises

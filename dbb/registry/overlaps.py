@@ -52,7 +52,7 @@ def tag_visits(conn: sa.Connection, tag: str, visits: Iterable[int]) -> None:
 
 def blacklist_exposures(conn: sa.Connection, rows: Iterable[tuple[int, int | None, str, str | None]]) -> None:
     """Put exposures on the blacklist: visit, ccd (None for all of the visit), reason code, remark."""
-    entries = [
+    entries: list[dict[str, object]] = [
         {"visit": visit, "ccd": EVERY_CCD if ccd is None else ccd, "reason": reason, "remark": remark}
         for visit, ccd, reason, remark in rows
     ]

@@ -45,7 +45,7 @@ class FileScope:
     mapper
         Its camera, for synonyms; None if there is none.
     overlaps
-        The (alias of) the overlap table that ``tract`` and ``patch`` are columns of, where the filetype has none itself.
+        The (alias of) the overlap table that has ``tract`` and ``patch``, where the filetype has not.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ def overlap_version_id(conn: sa.Connection, name: str | None) -> int:
         raise MissingError("tract and patch of exposures need an overlap table: load one with 'dbb overlaps load'")
     if name is None and len(known) > 1:
         raise UsageError(f"several overlap versions are loaded ({', '.join(sorted(known))}): say which with --overlaps")
-    return known[name] if name is not None else next(iter(known.values()))
+    return int(known[name] if name is not None else next(iter(known.values())))
 
 
 def needs_overlaps(filetype: Filetype, names: frozenset[str]) -> bool:
@@ -193,11 +193,11 @@ def needs_overlaps(filetype: Filetype, names: frozenset[str]) -> bool:
     return bool(names & _OVERLAP_TYPES.keys() - own) and {"visit", "ccd"} <= own
 
 
-def overlap_alias() -> sa.Alias:
+def overlap_alias() -> sa.FromClause:
     """Return the overlap table under a name of its own, for a subquery."""
     return overlap.alias("exposure_overlap")
 
 
-def desfile_alias() -> sa.Alias:
+def desfile_alias() -> sa.FromClause:
     """Return desfile under a name of its own, for a subquery."""
     return desfile.alias("overlapping_file")

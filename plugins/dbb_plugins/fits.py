@@ -297,12 +297,20 @@ def _wcs(header: _Header) -> Any | None:
     has_scale = any(key.startswith(("CD", "PC")) for key in needed)
     if not (has_scale and {"CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2"} <= needed):
         return None
-    if not all(_is_number(header.values.get(key)) for key in needed):
+    if not all(_is_number(header.values.get(key)) for key in needed) or _is_flat(header.values):
         return None
     wcs = WCS(fits.Header([card for key, card in header.cards.items() if _is_wcs(key)], copy=False))
     if {wcs.wcs.lng, wcs.wcs.lat} != {0, 1}:
         return None
     return wcs if wcs.naxis == 2 else wcs.sub([1, 2])
+
+
+def _is_flat(values: Mapping[str, Any]) -> bool:
+    """Whether the CD matrix is there and singular; astropy would quietly put ones into an empty row."""
+    if not any(key.startswith("CD") and not key.startswith("CDELT") for key in values if _WCS_NUMBER.fullmatch(key)):
+        return False
+    matrix = [values.get(key, 0.0) for key in ("CD1_1", "CD1_2", "CD2_1", "CD2_2")]
+    return bool(matrix[0] * matrix[3] == matrix[1] * matrix[2])
 
 
 def _is_number(value: object) -> bool:

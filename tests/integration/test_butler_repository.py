@@ -641,8 +641,11 @@ class TestMetadata:
 
     def test_a_registry_that_is_no_database_is_named(self, job: Path) -> None:
         write(job / "out/registry.sqlite3", "this is no database, whatever its name may say")
-        with Repository(job / "out") as repo, pytest.raises(IntegrityError, match=r"out/registry\.sqlite3"):
-            repo.query_metadata("raw", "field")
+        with Repository(job / "out") as repo:
+            with pytest.raises(IntegrityError, match=r"out/registry\.sqlite3"):
+                repo.query_metadata("raw", "field")
+            with pytest.raises(IntegrityError, match=r"out/registry\.sqlite3"):
+                repo.exists("raw", visit=903334, ccd=16)
 
 
 class TestSubset:

@@ -84,7 +84,6 @@ def materialize_repo(root: Path, registry: str | None, form: str, dry_run: bool,
         else:
             spec = _spec(options)
             from dbb.butler import materialize_repo as materialize
-
             from dbb_cli.options import open_registry
 
             with open_registry(registry) as opened:
