@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+LAUNCHER = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launcher.py"))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +42,16 @@ class CommandError(RuntimeError):
         super().__init__(f"exit code {code} from\n    {' '.join(argv)}\n{text}")
 
 
-def run(argv: Sequence[str], extra: Mapping[str, str] | None = None) -> Cost:
+def run(argv: Sequence[str]) -> Cost:
     """Run ``argv`` and wait; a last line ``{"seconds": x}`` on its stdout is taken as its own measure."""
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env={**os.environ, **(extra or {})}
+    with tempfile.NamedTemporaryFile("r") as used:
+        done = subprocess.run(
+            [*LAUNCHER, used.name, *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        errors.seek(0)
-        lines = output.read().decode(errors="replace").splitlines()
-        if process.returncode:
-            raise CommandError(argv, process.returncode, "\n".join(lines) + errors.read().decode(errors="replace"))
-    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6, _own_measure(lines))
+        code, wall, cpu, peak = used.read().split()
+    if int(code):
+        raise CommandError(argv, int(code), done.stdout + done.stderr)
+    return Cost(float(wall), float(cpu), float(peak), _own_measure(done.stdout.splitlines()))
 
 
 def _own_measure(lines: Sequence[str]) -> float | None:

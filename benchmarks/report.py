@@ -43,6 +43,13 @@ class Results:
         own = self.median(side, inputs, "seconds")
         return wall if own is None else own
 
+    def unrest(self) -> float:
+        """Give the floor's slowest run over its fastest at the size where they differ most."""
+        walls: list[list[float]] = [
+            [r["wall"] for r in self.runs if r["side"] == "floor" and r["inputs"] == n] for n in self.sizes()
+        ]
+        return max(max(times) / min(times) for times in walls)
+
     def peak(self, side: str) -> float | None:
         """Give the largest resident memory of a side at any size."""
         return max((run["peak"] for run in self.runs if run["side"] == side), default=None)
@@ -147,6 +154,8 @@ def markdown(results: Results, machine: str) -> str:
 Seconds to make the registries and links of one job, and how many times the floor that is, by number of inputs (raws and
 the calibrations that fit them). Imports of libraries are left out on every side. Medians of one run in which all sides
 took turns; compare ratios, not seconds. An empty cell was not measured. Machine: {machine}.
+The floor's runs at one size differ by up to {results.unrest():.1f} times. Above 2, ratios are doubtful: a disk from
+which many files were just deleted makes links slowly for some minutes (`--jobs /dev/shm` keeps the disk out).
 
 {table(head, seconds)}
 Whole processes, start to exit, imports included (seconds), and the largest resident memory at any size (MB):

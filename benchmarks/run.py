@@ -13,11 +13,13 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import sides
+from chart import draw
 from environment import make_environment
 from measure import run
 from report import HUNDRED, Results, markdown
@@ -38,6 +40,9 @@ def options() -> argparse.Namespace:
     parser.add_argument(
         "--work", type=Path, default=ROOT / "build" / "benchmarks", help="kept between runs; remove it to start anew"
     )
+    parser.add_argument(
+        "--jobs", type=Path, help="make the repositories elsewhere, say /dev/shm; else in the work folder"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "benchmarks", help="where results are written")
     return parser.parse_args()
 
@@ -54,7 +59,7 @@ def gen3_python(text: str) -> Path | None:
 
 
 def prepare(setting: sides.Setting, sizes: list[int]) -> None:
-    """Make and load the survey in other processes: a child's peak memory includes what its parent held."""
+    """Make and load the survey, unless they are there."""
     files = max(100 * CCDS, *(Job.of(size).files for size in sizes))
     _say(f"survey: {files} files, {setting.rows} rows")
     survey = [str(setting.python), str(sides.HERE / "survey.py"), str(setting.work / "survey")]
@@ -116,23 +121,21 @@ def main() -> None:
     work = given.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     python = make_environment(work / "env")
-    setting = sides.Setting(work, python, gen3_python(given.gen3), given.rows, given.dbb == "run")
-    prepare(setting, sizes)
-    setting.jobs.mkdir()
+    jobs = Path(tempfile.mkdtemp(prefix="jobs-", dir=given.jobs or work)).absolute()
+    setting = sides.Setting(work, jobs, python, gen3_python(given.gen3), given.rows, given.dbb == "run")
     try:
-        runs = []
+        prepare(setting, sizes)
+        runs = measure_hundred(setting, given.repeats)
         for size in sizes:
             runs += measure_size(setting, size, given.repeats * (3 if size < 1000 else 1), given.cap)
     finally:  # not between runs: without a journal, ext4 makes links five times slower while inodes are newly freed
-        shutil.rmtree(setting.jobs)
+        shutil.rmtree(jobs)
     results = Results(runs)
     given.output.mkdir(parents=True, exist_ok=True)
     (given.output / "results.json").write_text(json.dumps({"machine": machine(), "runs": runs}, indent=1) + "\n")
     text = markdown(results, machine())
     (given.output / "table.md").write_text(text)
     sys.stdout.write(text)
-    from chart import draw  # not before: what this process holds would count as its children's peak memory
-
     draw(results, given.output)
 
 

@@ -17,18 +17,17 @@ DBB = ("dbb", "dbb-manifest")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where things are: the work folder, Python, the Gen3 Python (None: left out); how many rows; whether dbb is in."""
+    """Where things are: the work folder, where repositories are made, Python, the Gen3 Python (None: left out).
+
+    ``rows`` is the number of raws in the global registry, ``dbb`` whether dbb takes part.
+    """
 
     work: Path
+    jobs: Path
     python: Path
     gen3: Path | None
     rows: int
     dbb: bool
-
-    @property
-    def jobs(self) -> Path:
-        """Where the measured processes make their repositories."""
-        return self.work / "jobs"
 
     @property
     def archive(self) -> Path:
@@ -91,11 +90,10 @@ def dbb(setting: Setting, inputs: int, root: Path) -> list[str]:
 
 def dbb_from_manifest(setting: Setting, inputs: int, root: Path) -> list[str]:
     """Build from the manifest that `dbb` wrote for as many inputs."""
-    manifest = setting.work / f"manifest-{inputs}.json"
-    if not manifest.exists():
-        made = setting.work / f"manifest-{inputs}"
-        run(dbb(setting, inputs, made))
-        (made / "manifest.json").rename(manifest)
+    planned = setting.jobs / f"planned-{inputs}"
+    if not planned.exists():
+        run(dbb(setting, inputs, planned))
+    manifest = planned / "manifest.json"
     return [program(setting), "materialize-repo", str(root), "--from", str(manifest)]
 
 

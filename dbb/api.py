@@ -6,12 +6,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbb import ingest
 from dbb.errors import NotFoundError
 from dbb.filetypes import Filetype
-from dbb.ingest.tables import Rows
 from dbb.registry import Database
 from dbb.registry.archives import add_archive, archives
 from dbb.registry.calibs import Certified
@@ -19,6 +18,9 @@ from dbb.registry.files import Registered, join_relpath
 from dbb.registry.runs import all_runs
 from dbb.registry.select import FIXED, FileQuery, resolve, select_files
 from dbb.registry.tags import tag_runs
+
+if TYPE_CHECKING:
+    from dbb.ingest.tables import Rows
 
 _FETCH = 2_000
 _FIXED_COLUMNS = ("relpath", "filename", "archive", "run", "filesize", "md5sum")

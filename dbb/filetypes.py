@@ -37,7 +37,7 @@ from dbb.errors import NotFoundError, UsageError
 from dbb.patch import stored_patch
 from dbb.patterns import Pattern, parse_pattern
 
-_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,61}")
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,54}")  # PostgreSQL takes 63; the name of an index holds that of its table
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _KEYS = {"description", "dataset", "metadata_table", "keys", "sets", "columns", "directory", "name"}
 
@@ -120,6 +120,8 @@ def _to_text(value: object) -> str:
     text = str(value)
     if "\x00" in text:
         raise ValueError("a text cannot hold a NUL character")
+    if not text.isascii():
+        text.encode()  # half of a surrogate pair, which no database takes, is a ValueError here
     return text
 
 
@@ -196,6 +198,10 @@ def _filetype(name: str, entry: Mapping[str, object], sets: Mapping[str, Mapping
         declared |= sets[chosen]
     own = entry.get("columns", {})
     declared |= own if isinstance(own, Mapping) else {}
+    lowered = [column.lower() for column in declared]
+    twice = [column for column in declared if lowered.count(column.lower()) > 1]
+    if twice:
+        raise UsageError(f"filetype {name}: the columns {', '.join(twice)} differ in case only")
     keys = _names(entry.get("keys", []))
     columns = tuple(_column(name, column, what, keys) for column, what in declared.items())
     missing = [key for key in keys if key not in declared]

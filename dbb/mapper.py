@@ -202,10 +202,9 @@ class Mapper:
         )
 
     @cached_property
-    def _by_name(self) -> dict[str, str]:
-        """Lower-case dataset type or filetype to filetype."""
-        names = {name: name for name in self.filetypes}
-        return names | {dataset.name.lower(): dataset.filetype for dataset in self.datasets}
+    def _by_dataset(self) -> dict[str, str]:
+        """Lower-case dataset type to filetype."""
+        return {dataset.name.lower(): dataset.filetype for dataset in self.datasets}
 
     def filetype_name(self, name: str) -> str:
         """Return the filetype that `name`, a filetype or Butler dataset type, stands for.
@@ -215,10 +214,12 @@ class Mapper:
         NotFoundError
             If the camera knows no such name.
         """
-        found = self._by_name.get(name.lower())
-        if found is None:
-            raise NotFoundError("dataset type", name, {*self.filetypes, *(dataset.name for dataset in self.datasets)})
-        return found
+        wanted = name.lower()
+        if wanted in self._by_dataset:
+            return self._by_dataset[wanted]
+        if wanted in self.filetypes:
+            return wanted
+        raise NotFoundError("dataset type", name, {*self.filetypes, *(dataset.name for dataset in self.datasets)})
 
     def layouts(self, name: str, eras: Sequence[str]) -> tuple[Dataset, ...]:
         """Return what the Butlers of `eras` call the dataset `name`, a filetype or dataset type.

@@ -17,12 +17,13 @@ from typing import Any
 from dbb.butler.config import format_config
 from dbb.butler.layout import ExposureRegistry, Layout, write_calibrations
 from dbb.butler.manifest import ManifestWriter
-from dbb.errors import AmbiguousError, DbbError, IntegrityError, UnsafePathError, UsageError
+from dbb.errors import AmbiguousError, ConflictError, DbbError, IntegrityError, UnsafePathError, UsageError
 from dbb.patterns import is_safe_path, safe_path
 from dbb.storage import StageRequest, copy_checked, is_local, local_path, new_folder
 
 REMOTE_BATCH = 256
 _MOST_PROBLEMS = 10
+_OWN_FILES = frozenset({"in/repositoryCfg.yaml", "in/registry.sqlite3", "in/CALIB/calibRegistry.sqlite3"})
 Entry = Mapping[str, Any]
 Progress = Callable[[int], object]
 
@@ -102,7 +103,7 @@ class JobBuilder:
         self._problems: list[str] = []
         self._remote: list[StageRequest] = []
         self._folders: dict[str, str] = {}
-        self._paths: set[str] = set()
+        self._paths: set[str] = set(_OWN_FILES)
         if aside is not None:
             self._begin(aside)
 
@@ -124,6 +125,10 @@ class JobBuilder:
             safe_path(path)
             raise UnsafePathError(f"path {path!r} does not lie below in/")
         if path in self._paths:
+            if path in _OWN_FILES:
+                raise ConflictError(
+                    f"{entry['source']} cannot be {path}: dbb writes that file itself; choose another name"
+                )
             raise AmbiguousError(f"two files want to be {path}; the second is {entry['source']}")
         self._paths.add(path)
         self._counts[array] += 1
@@ -133,7 +138,7 @@ class JobBuilder:
             self._manifest.add(array, entry)
         self._stage(entry, path)
         if self._progress is not None:
-            self._progress(len(self._paths))
+            self._progress(len(self._paths) - len(_OWN_FILES))
 
     def add_exposure(self, row: Sequence[object]) -> None:
         """Note one exposure, values in the order of the layout's columns."""
@@ -153,17 +158,20 @@ class JobBuilder:
             return
         if self._aside is None:
             return
-        target = self._folder(path) + path[path.rindex("/") :]
-        if mode == "symlink":
-            os.symlink(source[7:] if source.startswith("file://") else source, target)
-        elif mode == "relsymlink":
-            os.symlink(os.path.relpath(local_path(source), self._final / os.path.dirname(path)), target)
-        elif mode == "hardlink":
-            self._hardlink(local_path(source), target)
-        else:
-            self._copy(
-                StageRequest(source, target, entry.get("filesize"), entry.get("md5sum"), entry.get("sha256")), local
-            )
+        try:
+            target = self._folder(path) + path[path.rindex("/") :]
+            if mode == "symlink":
+                os.symlink(source[7:] if source.startswith("file://") else source, target)
+            elif mode == "relsymlink":
+                os.symlink(os.path.relpath(local_path(source), self._final / os.path.dirname(path)), target)
+            elif mode == "hardlink":
+                self._hardlink(local_path(source), target)
+            else:
+                self._copy(
+                    StageRequest(source, target, entry.get("filesize"), entry.get("md5sum"), entry.get("sha256")), local
+                )
+        except (FileExistsError, NotADirectoryError) as error:
+            raise ConflictError(f"{source} cannot be {path}: a file and a folder would have one name there") from error
 
     def _is_sound(self, source: str, filesize: int | None) -> bool:
         try:
@@ -201,6 +209,8 @@ class JobBuilder:
     def _hardlink(self, source: str, target: str) -> None:
         try:
             os.link(os.path.realpath(source), target)
+        except FileExistsError:
+            raise
         except OSError as error:
             raise DbbError(f"{source} cannot be hard-linked ({error.strerror}): use --stage symlink or copy") from error
 
@@ -208,6 +218,8 @@ class JobBuilder:
         if local:
             try:
                 self._copied += copy_checked(request)
+            except FileExistsError:
+                raise
             except (IntegrityError, OSError) as error:
                 self._problem(str(error))
             return
@@ -293,6 +305,8 @@ def build_job(root: Path, head: Head, *, dry_run: bool, progress: Progress | Non
             f"job folder {str(final)!r}: the Butler reads [ ] * ? in a path as a pattern; choose another"
         )
     if dry_run:
+        if os.path.lexists(final):
+            raise ConflictError(f"{final} exists: choose another folder or remove it first")
         yield JobBuilder(None, final, head, progress)
         return
     with new_folder(final) as aside:

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dbb.butler.spec import CalibSpec, RepoSpec
+from dbb.butler.spec import CalibSpec
 from dbb.errors import AmbiguousError, MissingError, NotFoundError
 from dbb.filetypes import Filetype
 from dbb.mapper import Dataset, Mapper, eras_of
@@ -24,14 +24,20 @@ class CalibrationFinder:
 
     Parameters
     ----------
-    date
-        The column of an exposure that decides.
-    exposure_keys
-        What an exposure is called by, for messages.
+    db, conn
+        The registry.
+    camera
+        Says which calibration types there are, and which date of an exposure decides.
+    era
+        Which Butlers will read them.
+    order
+        All archives in order of preference.
     """
 
-    def __init__(self, date: str, exposure_keys: Sequence[str]) -> None:
-        self._date, self._keys = date, exposure_keys
+    def __init__(self, db: Database, conn: sa.Connection, camera: Mapper, era: str, order: Sequence[str]) -> None:
+        self._db, self._conn, self._camera, self._order = db, conn, camera, tuple(order)
+        self._types = {dataset.filetype: dataset for dataset in camera.calibration_types(eras_of(era))}
+        self._date, self._keys = camera.date_column, camera.exposure_keys
         self._wanted: dict[tuple[Any, Any, str | None], str] = {}
 
     def note(self, exposure: Mapping[str, Any]) -> None:
@@ -41,32 +47,31 @@ class CalibrationFinder:
         if wanted not in self._wanted:
             self._wanted[wanted] = " ".join(f"{key}={exposure[key]}" for key in self._keys)
 
-    def statements(
-        self, db: Database, conn: sa.Connection, camera: Mapper, spec: RepoSpec, calibs: CalibSpec
-    ) -> Iterator[tuple[Dataset, Filetype, sa.Select[Any], bool]]:
-        """Give for each type the SELECT of the version's calibrations that may fit, and whether it was asked for."""
-        version, asked = calibs.version, calibs.types
-        there = set(version_types(conn, version))
-        known = {dataset.filetype: dataset for dataset in camera.calibration_types(eras_of(spec.era))}
-        for name in asked if asked is not None else sorted(there & known.keys()):
-            dataset = known.get(camera.filetype_name(name))
-            if dataset is None:
-                raise NotFoundError("calibration type", name, [one.name for one in known.values()])
-            if dataset.filetype not in there:
-                raise NotFoundError("calibration type", name, there, f"Version {version} has none of it")
-            filetype = db.filetype(dataset.filetype)
-            table = db.table(filetype)
-            assert table is not None
-            query = FileQuery(filetype.name, archives=spec.archives)
-            join = validity_join(filetype, table, version)
-            _, statement = select_files(db, conn, query, join)
-            ccds = sorted({ccd for ccd, _, _ in self._wanted})
-            statement = statement.where(join[0].c.desfile_id.is_not(None), table.c.ccd.in_(ccds))
-            yield dataset, filetype, statement, asked is not None
+    def statements(self, calibs: CalibSpec) -> Iterator[tuple[Dataset, Filetype, sa.Select[Any]]]:
+        """Give for each type the SELECT of the version's calibrations that may fit.
 
-    def choose(
-        self, filetype: Filetype, rows: Iterable[_Row], version: str, *, strict: bool
-    ) -> Iterator[tuple[_Row, str, str]]:
+        Raises
+        ------
+        NotFoundError
+            If the version, or a type asked for, is unknown.
+        """
+        there = set(version_types(self._conn, calibs.version))
+        for name in calibs.types if calibs.types is not None else sorted(there & self._types.keys()):
+            dataset = self._types.get(self._camera.filetype_name(name))
+            if dataset is None:
+                raise NotFoundError("calibration type", name, [one.name for one in self._types.values()])
+            if dataset.filetype not in there:
+                raise NotFoundError("calibration type", name, there, f"Version {calibs.version} has none of it")
+            filetype = self._db.filetype(dataset.filetype)
+            table = self._db.table(filetype)
+            assert table is not None
+            join = validity_join(filetype, table, calibs.version)
+            query = FileQuery(filetype.name, archives=self._order)
+            _, statement = select_files(self._db, self._conn, query, join)
+            ccds = sorted({ccd for ccd, _, _ in self._wanted})
+            yield dataset, filetype, statement.where(join[0].c.desfile_id.is_not(None), table.c.ccd.in_(ccds))
+
+    def choose(self, filetype: Filetype, rows: Iterable[_Row], calibs: CalibSpec) -> Iterator[tuple[_Row, str, str]]:
         """Give each calibration that some exposure needs, with its first and last day.
 
         Raises
@@ -85,10 +90,10 @@ class CalibrationFinder:
         filters = {group[keys.index("filter")] for group in groups} if "filter" in keys else None
         chosen: dict[int, _Row] = {}
         for (ccd, filter_, date), exposure in self._wanted.items():
-            if not strict and filters is not None and filter_ not in filters:
+            if calibs.types is None and filters is not None and filter_ not in filters:
                 continue  # e.g. fringe frames exist for the red filters only
             group = tuple({"ccd": ccd, "filter": filter_}[key] for key in keys)
-            row = self._one(filetype, groups.get(group, []), date, f"{exposure} ({filter_}, {date})", version)
+            row = self._one(filetype, groups.get(group, []), date, f"{exposure} ({filter_}, {date})", calibs.version)
             chosen[row[0]] = row
         for row in chosen.values():
             yield row, row[-2], row[-1]

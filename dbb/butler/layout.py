@@ -125,7 +125,10 @@ class ExposureRegistry:
             self._flush()
 
     def _flush(self) -> None:
-        self._conn.executemany(self._insert, self._pending)
+        try:
+            self._conn.executemany(self._insert, self._pending)
+        except (sqlite3.Error, OverflowError) as error:
+            raise UsageError(f"the exposures cannot be rows of the job's registry: {error}") from error
         self.count += len(self._pending)
         self._pending.clear()
 
@@ -167,13 +170,15 @@ def write_calibrations(path: Path, layout: Layout, entries: Iterable[Mapping[str
                     f"{name!r} is no calibration type of this camera; known: {', '.join(layout.calibrations)}"
                 )
             chosen = data_id.get("filter", _OTHER_CALIBRATION)
-            row = (chosen, data_id["ccd"], entry["calib_date"], entry["valid_start"], entry["valid_end"])
+            row = (chosen, data_id.get("ccd"), entry["calib_date"], entry["valid_start"], entry["valid_end"])
             try:
                 conn.execute(f"INSERT INTO {name} (filter,ccd,calibDate,validStart,validEnd) VALUES (?,?,?,?,?)", row)  # noqa: S608
             except sqlite3.IntegrityError as error:
                 raise AmbiguousError(
                     f"two {name} calibrations have ccd={row[1]} filter={row[0]} calibDate={row[2]}"
                 ) from error
+            except (sqlite3.Error, OverflowError) as error:
+                raise UsageError(f"the {name} calibration {row} cannot be a row of a registry: {error}") from error
             conn.execute(f"INSERT OR IGNORE INTO {name}_visit (calibDate,filter) VALUES (?,?)", (row[2], row[0]))  # noqa: S608
         conn.execute("COMMIT")
     finally:

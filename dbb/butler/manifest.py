@@ -62,7 +62,10 @@ class _Scanner:
         self._decoder = json.JSONDecoder()
 
     def _more(self) -> bool:
-        piece = self._stream.read(_CHUNK)
+        try:
+            piece = self._stream.read(_CHUNK)
+        except UnicodeDecodeError as error:
+            raise self._wrong(f"it is not UTF-8 ({error.reason})") from None
         self._ended = not piece
         self._text, self._at = self._text[self._at :] + piece, 0
         return not self._ended
@@ -95,11 +98,24 @@ class _Scanner:
                 if not self._more():
                     raise self._wrong("a value is broken or cut off") from None
                 continue
+            except RecursionError:
+                raise self._wrong("a value is nested too deeply") from None
             # a number at the very end of the text may go on in the next piece
             if end == len(self._text) and self._more():
                 continue
             self._at = min(end, len(self._text))
             return value
+
+    def key(self) -> str:
+        """Decode the name of the next member of an object."""
+        if self.peek() != '"':
+            raise self._wrong("expected a name in double quotes")
+        return str(self.value())
+
+    def end(self) -> None:
+        """Make sure that nothing follows."""
+        if self.peek():
+            raise self._wrong("something follows its end")
 
     def _wrong(self, problem: str) -> DbbError:
         line = self._text[max(0, self._at - 30) : self._at + 60].replace("\n", " ")
@@ -126,14 +142,15 @@ def read_manifest(path: Path) -> Iterator[tuple[str, Any]]:
         if scanner.peek() == "}":
             return
         while True:
-            key = scanner.value()
+            key = scanner.key()
             scanner.take(":")
             if key in ARRAYS:
                 yield from _array(scanner, key)
             else:
-                yield str(key), scanner.value()
+                yield key, scanner.value()
             if scanner.take(",}") == "}":
-                return
+                break
+        scanner.end()
 
 
 def _array(scanner: _Scanner, key: str) -> Iterator[tuple[str, Any]]:

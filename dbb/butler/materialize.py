@@ -24,7 +24,7 @@ from dbb.patch import butler_patch
 from dbb.plugins import plugins
 from dbb.registry import Database
 from dbb.registry._tables import desfile, file_archive_info
-from dbb.registry.archives import archives
+from dbb.registry.archives import archive_order, archives
 from dbb.registry.files import join_relpath, split_relpath
 from dbb.registry.runs import Run, all_runs, full_run
 from dbb.registry.select import FIXED, FileQuery, describe_place, resolve, select_files
@@ -144,10 +144,11 @@ class _Planner:
     def __init__(self, db: Database, conn: sa.Connection, camera: Mapper, spec: RepoSpec) -> None:
         self._db, self._conn, self._camera, self._spec = db, conn, camera, spec
         self._roots = archives(conn)
+        self._order = archive_order(self._roots, spec.archives)
         self._runs: dict[int, Run] | None = None
         self._placed: dict[str, int] = {}
         self._exposures: set[tuple[Any, ...]] = set()
-        self._calibrations = CalibrationFinder(camera.date_column, camera.exposure_keys)
+        self._calibrations = CalibrationFinder(db, conn, camera, spec.era, self._order)
         self._raw_names = tuple(camera.raw_columns)
         self._exposure_key = itemgetter(*camera.exposure_keys)
 
@@ -179,7 +180,7 @@ class _Planner:
             ids=given.id,
             runs=given.runs,
             overlaps=spec.overlaps,
-            archives=spec.archives,
+            archives=self._order,
             binds=spec.binds,
         )
         filetype = self._db.filetype(query.filetype)
@@ -244,11 +245,10 @@ class _Planner:
 
     def add_calibrations(self, builder: JobBuilder, calibs: CalibSpec) -> None:
         """Stage the calibrations that fit the exposures, by date, detector and filter."""
-        finder, spec = self._calibrations, self._spec
-        for dataset, filetype, statement, strict in finder.statements(self._db, self._conn, self._camera, spec, calibs):
+        for dataset, filetype, statement in self._calibrations.statements(calibs):
             place = Place.of(dataset)
             rows = resolve(self._conn.execute(statement), filetype, unique=False)
-            for row, start, end in finder.choose(filetype, rows, calibs.version, strict=strict):
+            for row, start, end in self._calibrations.choose(filetype, rows, calibs):
                 values = dict(zip((column.name for column in filetype.columns), row[FIXED:], strict=False))
                 entry = {
                     "dataset": dataset.name,
@@ -284,8 +284,7 @@ class _Planner:
             raise AmbiguousError(
                 f"several files are called {name}:\n    {listed}\nGive the relpath of the one you mean"
             )
-        order = {archive: n for n, archive in enumerate(self._spec.archives)}
-        row = min(rows, key=lambda one: order.get(one.archive_name, len(order)))
+        row = min(rows, key=lambda one: self._order.index(one.archive_name) if one.archive_name else len(self._order))
         entry = {"source": self.source(row), "path": f"in/{as_path}", "filesize": row[3], "md5sum": row[4]}
         return entry | ({"sha256": row[5]} if row[5] else {})
 

@@ -10,8 +10,9 @@ from dbb.butler.build import Head, Progress, RepoReport, build_job
 from dbb.butler.layout import Layout
 from dbb.butler.manifest import ARRAYS, SCHEMA, read_manifest
 from dbb.errors import SchemaVersionError, UsageError
-from dbb.storage import STAGE_MODES
+from dbb.storage import STAGE_MODES, is_local, local_path
 
+_ERAS = ("2017", "2021", "both")
 _HEAD = ("schema", "mapper", "era", "stage", "butler")
 
 
@@ -49,6 +50,8 @@ def materialize_manifest(
             if key in {"inputs", "calibs", "files"}:
                 builder.add(key, _checked(entry, key, manifest))
             elif key == "exposures":
+                if not isinstance(entry, Mapping):
+                    raise UsageError(f"{manifest}: an exposure must be an object: {str(entry)[:200]}")
                 builder.add_exposure([entry.get(name) for name in columns])
         return builder.finish()
 
@@ -60,23 +63,29 @@ def _head(manifest: Path, stage: str | None) -> Head:
             break  # written by us: everything that matters stands before the long parts
         if key not in ARRAYS:
             data[key] = value
-    if data.get("schema") != SCHEMA:
-        raise SchemaVersionError(f"{manifest} has schema {data.get('schema')!r}, this dbb reads {SCHEMA}")
+    if data.get("schema", SCHEMA) != SCHEMA:
+        raise SchemaVersionError(f"{manifest} has schema {data['schema']!r}, this dbb reads {SCHEMA}")
     missing = [name for name in _HEAD if name not in data]
-    if missing == ["butler"]:
-        data["butler"] = _layout_of(str(data["mapper"]), str(data["era"])).as_dict()
-    elif missing:
+    if missing not in ([], ["butler"]):
         raise UsageError(f"{manifest} lacks {', '.join(missing)}")
+    if data["era"] not in _ERAS:
+        raise UsageError(f"{manifest}: era {data['era']!r} is none of {', '.join(_ERAS)}")
+    if missing:
+        data["butler"] = _layout_of(str(data["mapper"]), str(data["era"])).as_dict()
     chosen = stage or str(data["stage"])
     if chosen not in STAGE_MODES:
         raise UsageError(f"stage {chosen!r} is none of {', '.join(STAGE_MODES)}")
     outputs = data.get("outputs", [])
-    if not all(isinstance(one, Mapping) and {"dataset", "section", "template"} <= one.keys() for one in outputs):
+    if not isinstance(outputs, list) or not all(_is_output(one) for one in outputs):
         raise UsageError(f"{manifest}: each of 'outputs' needs dataset, section and template")
     layout = Layout.from_dict(data["butler"])
     return Head(
         data["mapper"], data["era"], chosen, str(data.get("created", "")), str(data.get("dbb", "")), layout, outputs
     )
+
+
+def _is_output(entry: Any) -> bool:
+    return isinstance(entry, Mapping) and all(isinstance(entry.get(key), str) for key in _OUTPUT)
 
 
 def _layout_of(mapper: str, era: str) -> Layout:
@@ -87,6 +96,7 @@ def _layout_of(mapper: str, era: str) -> Layout:
     return camera_layout(plugins().mapper(mapper), era)
 
 
+_OUTPUT = ("dataset", "section", "template")
 _NEEDED: dict[str, tuple[str, ...]] = {
     "inputs": ("source", "path"),
     "files": ("source", "path"),
@@ -97,4 +107,9 @@ _NEEDED: dict[str, tuple[str, ...]] = {
 def _checked(entry: Any, key: str, manifest: Path) -> Mapping[str, Any]:
     if not isinstance(entry, Mapping) or not all(entry.get(name) for name in _NEEDED[key]):
         raise UsageError(f"{manifest}: an entry of {key!r} lacks one of {', '.join(_NEEDED[key])}: {str(entry)[:200]}")
+    if not isinstance(entry["path"], str) or not isinstance(entry.get("data_id", {}), Mapping):
+        raise UsageError(f"{manifest}: path must be a text and data_id an object: {str(entry)[:200]}")
+    source = entry["source"]
+    if not isinstance(source, str) or "\0" in source or (is_local(source) and not local_path(source).startswith("/")):
+        raise UsageError(f"{manifest}: source {source!r} must be a URL or an absolute path")
     return entry

@@ -126,21 +126,16 @@ def read_spec(path: Path) -> RepoSpec:
 def _spec(data: Mapping[str, Any]) -> RepoSpec:
     _only(data, _TOP, "the job file")
     calibs, outputs = data.get("calibs"), data.get("outputs")
-    if calibs is not None:
-        _only(calibs, {"version", "types"}, "[calibs]")
-    if outputs is not None:
-        _only(outputs, {"run", "datasets"}, "[outputs]")
     return RepoSpec(
         mapper=_text(data, "mapper", "the job file"),
         inputs=tuple(_input(entry) for entry in _tables(data, "inputs")),
-        calibs=calibs
-        and CalibSpec(_text(calibs, "version", "[calibs]"), _texts(calibs, "types") if "types" in calibs else None),
+        calibs=None if calibs is None else _calibs(calibs),
         files=tuple(_file(entry) for entry in _tables(data, "files")),
-        outputs=outputs and OutputSpec(_text(outputs, "run", "[outputs]"), _texts(outputs, "datasets")),
-        stage=str(data.get("stage", "auto")),
-        era=str(data.get("era", "both")),
+        outputs=None if outputs is None else _outputs(outputs),
+        stage=_text(data, "stage", "the job file") if "stage" in data else "auto",
+        era=_text(data, "era", "the job file") if "era" in data else "both",
         archives=_texts(data, "archives"),
-        overlaps=data.get("overlaps"),
+        overlaps=_text(data, "overlaps", "the job file") if "overlaps" in data else None,
     )
 
 
@@ -148,6 +143,17 @@ def _input(entry: Mapping[str, Any]) -> InputSpec:
     _only(entry, {"dataset", "where", "id", "runs"}, "[[inputs]]")
     where = _text(entry, "where", "[[inputs]]") if "where" in entry else None
     return InputSpec(_text(entry, "dataset", "[[inputs]]"), where, _texts(entry, "id"), _texts(entry, "runs"))
+
+
+def _calibs(entry: Mapping[str, Any]) -> CalibSpec:
+    _only(entry, {"version", "types"}, "[calibs]")
+    types = _texts(entry, "types") if "types" in entry else None
+    return CalibSpec(_text(entry, "version", "[calibs]"), types)
+
+
+def _outputs(entry: Mapping[str, Any]) -> OutputSpec:
+    _only(entry, {"run", "datasets"}, "[outputs]")
+    return OutputSpec(_text(entry, "run", "[outputs]"), _texts(entry, "datasets"))
 
 
 def _file(entry: Mapping[str, Any]) -> FileSpec:

@@ -172,8 +172,7 @@ class _Looker:
     def at(self, source: str) -> _Found:
         """Read one file's metadata and checksums."""
         metadata: dict[str, Any] = dict(self._from_name(source))
-        if any(column.source != "name" for column in self.filetype.columns):
-            metadata |= _gather(source, self.filetype)
+        metadata |= _gather(source, self.filetype)
         metadata |= self.given
         row = {name.lower(): value for name, value in metadata.items() if name != "corners"}
         corners = metadata.get("corners")
@@ -225,10 +224,10 @@ def _gather(source: str, filetype: Filetype) -> dict[str, Any]:
         raise
     except Exception as error:
         raise PluginError(f"{source}: a plug-in failed to gather metadata: {type(error).__name__}: {error}") from error
-    if found is None:
+    if found is None and any(column.source != "name" for column in filetype.columns):
         asked = [implementation.plugin_name for implementation in plugins().hook.dbb_gather_metadata.get_hookimpls()]
         raise IntegrityError(f"no plug-in can read it (asked: {', '.join(asked) or 'none'})")
-    return found
+    return found or {}
 
 
 def _digest(source: str) -> Digest:

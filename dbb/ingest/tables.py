@@ -83,14 +83,15 @@ def _from_rows(rows: Iterable[Mapping[str, Any]], name: str) -> Iterator[Batch]:
             raise TableError(f"{name}, row {first + len(pending)}: expected an object with the columns as keys")
         pending.append(row)
         if len(pending) == BATCH:
-            yield _batch(pending, first)
+            yield _batch(pending, first, name)
             first, pending = first + len(pending), []
     if pending:
-        yield _batch(pending, first)
+        yield _batch(pending, first, name)
 
 
-def _batch(rows: Sequence[Mapping[str, Any]], first: int) -> Batch:
-    names = dict.fromkeys(name for row in rows for name in row)
+def _batch(rows: Sequence[Mapping[str, Any]], first: int, table: str) -> Batch:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    _check_header(names, table)
     return Batch({name: [row.get(name) for row in rows] for name in names}, first, len(rows))
 
 
@@ -129,7 +130,7 @@ def _csv_batch(header: Sequence[str], rows: Sequence[Sequence[str]], first: int)
     return Batch(dict(zip(header, columns, strict=True)), first, len(rows))
 
 
-def _check_header(header: Sequence[str], path: Path) -> None:
+def _check_header(header: Sequence[str], path: Path | str) -> None:
     lowered = [name.lower() for name in header]
     for name in header:
         if lowered.count(name.lower()) > 1:
@@ -142,7 +143,7 @@ def _json_lines(path: Path) -> Iterator[Batch]:
             for number, line in enumerate((line for line in stream if line.strip()), start=1):
                 try:
                     yield json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise TableError(f"{path}, row {number}: {error}") from error
 
     try:

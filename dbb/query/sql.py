@@ -10,7 +10,6 @@ from datetime import date, datetime
 from typing import Any, Protocol, TypeAlias
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY
 
 from dbb.errors import DbbError, NotFoundError, ParseError, UsageError
 from dbb.query.nodes import And, Comparison, Glob, In, IsNull, Literal, Name, Node, Not, Or, Range
@@ -261,7 +260,7 @@ class _Translator:
                 # also SQLite's floats, which would be rounded as JSON text, and its dates, which have no JSON form
                 yield expression.in_(sa.bindparam(None, alike, type_=type_, expanding=True))
             elif self._postgresql:
-                yield expression == sa.any_(sa.literal(alike, ARRAY(type_)))
+                yield expression == sa.any_(sa.literal(alike, sa.ARRAY(type_)))
             else:
                 rows = sa.func.json_each(sa.literal(json.dumps(alike), sa.String)).table_valued("value")
                 yield expression.in_(sa.select(rows.c.value))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
 from dbb.errors import ConflictError, NotFoundError, UsageError
 from dbb.registry._tables import ops_archive
-from dbb.storage import root_url
+from dbb.storage import is_local, root_url
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -53,3 +54,18 @@ def archive_root(conn: sa.Connection, name: str) -> str:
     if name not in known:
         raise NotFoundError("archive", name, known, "Add it with 'dbb archive add'")
     return known[name]
+
+
+def archive_order(roots: Mapping[str, str], preferred: Sequence[str]) -> tuple[str, ...]:
+    """Return all archives in the order in which their copies of a file are taken: `preferred`, then local, then others.
+
+    Raises
+    ------
+    NotFoundError
+        If a preferred archive is not among `roots`.
+    """
+    for name in preferred:
+        if name not in roots:
+            raise NotFoundError("archive", name, roots)
+    rest = sorted((name for name in roots if name not in preferred), key=lambda name: (not is_local(roots[name]), name))
+    return (*preferred, *rest)

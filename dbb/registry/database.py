@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Self, TypeVar
 
 import sqlalchemy as sa
@@ -16,8 +16,7 @@ from dbb.mapper import Mapper
 from dbb.plugins import plugins
 from dbb.registry._connect import describe, open_engine, outside_transaction, run_transaction
 from dbb.registry._tables import SCHEMA_VERSION, metadata_table
-from dbb.registry.create import create_registry
-from dbb.registry.filetypes import register_filetypes, stored_filetypes
+from dbb.registry.filetypes import StoredFiletypes, register_filetypes
 from dbb.registry.migrate import schema_row
 
 T = TypeVar("T")
@@ -44,7 +43,7 @@ class Database:
     def __init__(self, url: str, engine: sa.Engine | None = None) -> None:
         self.url = url
         self.engine = engine or open_engine(url)
-        self._filetypes: dict[str, tuple[Filetype, str | None]] | None = None
+        self._filetypes: StoredFiletypes | None = None
         self._tables: dict[str, sa.Table] = {}
         self._metadata = sa.MetaData()
         self.mapper_name = self._check_schema()
@@ -67,6 +66,8 @@ class Database:
         NotFoundError
             If there is no such mapper.
         """
+        from dbb.registry.create import create_registry  # a job that opens a registry need not know how to make one
+
         engine = open_engine(url, create=True)
         try:
             create_registry(engine, mapper)
@@ -123,14 +124,11 @@ class Database:
             )
         return None if row.mapper is None else str(row.mapper)
 
-    def filetypes(self) -> dict[str, Filetype]:
+    def filetypes(self) -> StoredFiletypes:
         """Return the registered filetypes by name."""
-        return {name: filetype for name, (filetype, _) in self._load().items()}
-
-    def _load(self) -> dict[str, tuple[Filetype, str | None]]:
         if self._filetypes is None:
             with self.read() as conn:
-                self._filetypes = stored_filetypes(conn)
+                self._filetypes = StoredFiletypes(conn)
         return self._filetypes
 
     def forget_filetypes(self) -> None:
@@ -147,23 +145,20 @@ class Database:
         NotFoundError
             If it is not registered.
         """
-        known = self._load()
+        known = self.filetypes()
         if name.lower() in known:
-            return known[name.lower()][0]
-        for filetype, _ in known.values():
-            if filetype.dataset is not None and filetype.dataset.lower() == name.lower():
-                return filetype
-        camera = self.mapper()
-        if camera is not None:
-            try:
-                return known[camera.filetype_name(name)][0]
-            except LookupError:
-                pass  # the error below lists what this registry has
-        raise NotFoundError("filetype", name, known)
+            return known[name.lower()]
+        found = known.of_dataset(name)
+        if found is None and (camera := self.mapper()) is not None:
+            with suppress(LookupError):  # the error below lists what this registry has
+                found = camera.filetype_name(name)
+        if found is None or found not in known:
+            raise NotFoundError("filetype", name, known)
+        return known[found]
 
     def mapper(self, filetype: str | None = None) -> Mapper | None:
         """Return the camera of a filetype, or of the registry; None if it has none."""
-        name = self._load()[filetype][1] if filetype is not None else self.mapper_name
+        name = self.filetypes().mapper_of(filetype) if filetype is not None else self.mapper_name
         return None if name is None else plugins().mapper(name)
 
     def table(self, filetype: Filetype) -> sa.Table | None:
@@ -171,7 +166,7 @@ class Database:
         if filetype.table is None:
             return None
         if filetype.table not in self._tables:
-            sharing = [other for other in self.filetypes().values() if other.table == filetype.table]
+            sharing = [self.filetypes()[name] for name in self.filetypes().sharing(filetype.table)]
             columns = {column.name.lower(): column for other in sharing for column in other.columns}
             self._tables[filetype.table] = metadata_table(
                 self._metadata, filetype.table, columns.values(), filetype.keys

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -33,31 +34,62 @@ RESERVED = frozenset(
 """Names that mean the same for every file, and so cannot be metadata columns."""
 
 
-def stored_filetypes(conn: sa.Connection) -> dict[str, tuple[Filetype, str | None]]:
-    """Return each registered filetype with the name of its camera."""
-    rows = conn.execute(
-        sa.select(ops_filetype_metadata).order_by(ops_filetype_metadata.c.filetype, ops_filetype_metadata.c.position)
-    )
-    columns: dict[str, list[Column]] = {}
-    keys: dict[str, list[tuple[int, str]]] = {}
-    for row in rows:
-        columns.setdefault(row.filetype, []).append(Column(row.column_name, row.column_type, required=row.required))
-        if row.key_position is not None:
-            keys.setdefault(row.filetype, []).append((row.key_position, row.column_name))
-    return {
-        row.filetype: (
-            Filetype(
-                name=row.filetype,
-                dataset=row.dataset_type,
-                table=row.metadata_table,
-                columns=tuple(columns.get(row.filetype, ())),
-                keys=tuple(name for _, name in sorted(keys.get(row.filetype, ()))),
-                description=row.description or "",
-            ),
-            row.mapper,
+class StoredFiletypes(Mapping[str, Filetype]):
+    """The registered filetypes by name, each made when it is asked for: a job needs three of a hundred.
+
+    Parameters
+    ----------
+    conn
+        Used now, and not kept.
+    """
+
+    def __init__(self, conn: sa.Connection) -> None:
+        known = sa.select(ops_filetype).order_by(ops_filetype.c.filetype)
+        self._rows = {row.filetype: row for row in conn.execute(known)}
+        self._columns: dict[str, list[Sequence[Any]]] = {}
+        described = ops_filetype_metadata.c
+        chosen = (described.filetype, described.column_name, described.column_type, described.required)
+        statement = sa.select(*chosen, described.key_position).order_by(described.filetype, described.position)
+        for filetype, *column in conn.execute(statement):
+            self._columns.setdefault(filetype, []).append(column)
+        self._made: dict[str, Filetype] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, name: str) -> Filetype:
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def _make(self, name: str) -> Filetype:
+        row, columns = self._rows[name], self._columns.get(name, [])
+        keys = sorted((place, column) for column, _, _, place in columns if place is not None)
+        return Filetype(
+            name=name,
+            dataset=row.dataset_type,
+            table=row.metadata_table,
+            columns=tuple(Column(column, kind, required=required) for column, kind, required, _ in columns),
+            keys=tuple(column for _, column in keys),
+            description=row.description or "",
         )
-        for row in conn.execute(sa.select(ops_filetype).order_by(ops_filetype.c.filetype))
-    }
+
+    def mapper_of(self, name: str) -> str | None:
+        """Return the name of a filetype's camera."""
+        mapper: str | None = self._rows[name].mapper
+        return mapper
+
+    def of_dataset(self, dataset: str) -> str | None:
+        """Return the filetype of a Butler dataset type, compared without regard to case."""
+        wanted = dataset.lower()
+        return next((name for name, row in self._rows.items() if (row.dataset_type or "").lower() == wanted), None)
+
+    def sharing(self, table: str) -> list[str]:
+        """Return the filetypes whose metadata are in `table`."""
+        return [name for name, row in self._rows.items() if row.metadata_table == table]
 
 
 def register_filetypes(conn: sa.Connection, filetypes: Sequence[Filetype], mapper: str | None) -> list[str]:
@@ -70,11 +102,11 @@ def register_filetypes(conn: sa.Connection, filetypes: Sequence[Filetype], mappe
     ConflictError
         If a known filetype has another data id, table, or type of a column now.
     """
-    known = stored_filetypes(conn)
+    known = StoredFiletypes(conn)
     changed = []
     for filetype in filetypes:
         _check_names(filetype)
-        old = known[filetype.name][0] if filetype.name in known else None
+        old = known.get(filetype.name)
         if old is None:
             _add(conn, filetype, mapper)
         fresh = list(filetype.columns) if old is None else _new_columns(old, filetype)

@@ -9,18 +9,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dbb.errors import AmbiguousError, NotFoundError
+from dbb.errors import AmbiguousError
 from dbb.filetypes import Filetype
 from dbb.query import names_in, parse, parse_ids
 from dbb.query.nodes import Node
 from dbb.query.sql import to_sql
 from dbb.registry._tables import desfile, file_archive_info, overlap
-from dbb.registry.archives import archives
+from dbb.registry.archives import archive_order, archives
 from dbb.registry.database import Database
 from dbb.registry.files import join_relpath
 from dbb.registry.runs import rank_runs
 from dbb.registry.scope import FileScope, desfile_alias, needs_overlaps, overlap_alias, overlap_version_id
-from dbb.storage import is_local
 
 _UNRANKED = 1_000_000
 
@@ -42,7 +41,8 @@ class FileQuery:
     overlaps
         The overlap version that ``tract`` and ``patch`` of exposures refer to.
     archives
-        Archives in order of preference, for files that several have.
+        All archives in order of preference (see `dbb.registry.archives.archive_order`), for files that several have;
+        looked up if empty.
     binds
         Values of ``:name`` in `where`.
     """
@@ -82,7 +82,7 @@ def select_files(
     filetype = db.filetype(query.filetype)
     table = db.table(filetype)
     ranks = rank_runs(conn, query.runs) if query.runs else {}
-    prefer = _preference(conn, query.archives)
+    prefer = _preference(query.archives or archive_order(archives(conn), ()))
     origin: sa.FromClause = desfile if table is None else desfile.join(table, table.c.desfile_id == desfile.c.id)
     origin = origin.outerjoin(file_archive_info, file_archive_info.c.desfile_id == desfile.c.id)
     extra: Sequence[sa.ColumnElement[Any]] = ()
@@ -109,7 +109,7 @@ def select_files(
 
 
 def _is_shared(db: Database, filetype: Filetype) -> bool:
-    return sum(other.table == filetype.table for other in db.filetypes().values()) > 1
+    return filetype.table is not None and len(db.filetypes().sharing(filetype.table)) > 1
 
 
 def _conditions(query: FileQuery) -> Iterator[tuple[Node, str]]:
@@ -125,13 +125,8 @@ def _rank(ranks: Mapping[int, int]) -> sa.ColumnElement[int]:
     return sa.case(ranks, value=desfile.c.pfw_attempt_id, else_=_UNRANKED)
 
 
-def _preference(conn: sa.Connection, order: Sequence[str]) -> sa.ColumnElement[Any]:
-    known = archives(conn)
-    for name in order:
-        if name not in known:
-            raise NotFoundError("archive", name, known)
-    rest = sorted((name for name in known if name not in order), key=lambda name: (not is_local(known[name]), name))
-    ranks = {name: place for place, name in enumerate([*order, *rest])}
+def _preference(order: Sequence[str]) -> sa.ColumnElement[Any]:
+    ranks = {name: place for place, name in enumerate(order)}
     return sa.case(ranks, value=file_archive_info.c.archive_name) if len(ranks) > 1 else sa.literal(0)
 
 

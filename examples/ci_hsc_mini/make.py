@@ -94,7 +94,8 @@ def make(folder: Path) -> None:
     ----------
     folder
         Gets ``archive/`` and the tables ``calibs.csv``, ``calexps.csv``, ``coadds.csv``, ``files.csv`` and
-        ``overlaps.csv``. Made if missing; files of the same names are overwritten.
+        ``overlaps.csv``; of ``calibs.csv`` also the parts that commands take: ``calib_files.csv`` without validity,
+        and ``bias_valid.csv`` and its like with nothing else. Made if missing; files of the same names are overwritten.
 
     Notes
     -----
@@ -104,7 +105,7 @@ def make(folder: Path) -> None:
     overlaps = list(_overlap_rows())
     for exposure in EXPOSURES:
         archive.write(f"raw/{exposure.name}.fits", _raw_bytes(exposure))
-    _write_table(folder / "calibs.csv", list(_calib_rows(archive)))
+    _write_calib_tables(folder, list(_calib_rows(archive)))
     _write_table(folder / "calexps.csv", list(_calexp_rows(archive)))
     _write_table(folder / "coadds.csv", [*_coadd_rows(archive), *_warp_rows(archive, overlaps)])
     # Nobody opens the sky map on the way to a job, so that any bytes serve; these are no pickle.
@@ -143,6 +144,16 @@ def _calib_rows(archive: _Archive) -> Iterator[dict[str, object]]:
                 "validStart": calib.valid_start,
                 "validEnd": calib.valid_end,
             }
+
+
+def _write_calib_tables(folder: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    validity = ("validStart", "validEnd")
+    _write_table(folder / "calibs.csv", rows)
+    files = [{name: value for name, value in row.items() if name not in validity} for row in rows]
+    _write_table(folder / "calib_files.csv", files)
+    for filetype in dict.fromkeys(calib.filetype for calib in CALIBRATIONS):
+        dates = [{name: row[name] for name in ("relpath", *validity)} for row in rows if row["filetype"] == filetype]
+        _write_table(folder / f"{filetype}_valid.csv", dates)
 
 
 def _calexp_rows(archive: _Archive) -> Iterator[dict[str, object]]:

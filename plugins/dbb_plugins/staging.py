@@ -98,7 +98,7 @@ def _locate(request: StageRequest) -> _Download | StageOutcome:
     except ImportError as error:
         return StageOutcome(request, error=f"{request.source}: {_missing(request.source, error)}")
     except Exception as error:  # noqa: BLE001  every backend has errors of its own, and one bad URL must not stop the rest
-        return StageOutcome(request, error=f"{request.source}: {_reason(error)}")
+        return StageOutcome(request, error=f"{request.source}: {_reason(error, request)}")
     return _Download(request, files, path)
 
 
@@ -145,7 +145,7 @@ def _fetch(download: _Download, stop: threading.Event) -> StageOutcome:
             reason = _missing(request.source, error)
             break
         except Exception as error:  # noqa: BLE001  every backend has errors of its own
-            reason = _reason(error)
+            reason = _reason(error, request)
             if attempt >= _most_tries(error):
                 break
         pause = _PAUSE * 4 ** (attempt - 1) * random.uniform(0.5, 1.5)  # noqa: S311  only to spread the load
@@ -165,19 +165,19 @@ def _fetch_once(download: _Download, stop: threading.Event) -> int:
     return found.filesize
 
 
-def _options(download: _Download) -> dict[str, object]:
-    protocol = download.files.protocol
-    if "http" not in ((protocol,) if isinstance(protocol, str) else protocol):
+def _options(download: _Download) -> dict[str, Any]:
+    files = download.files
+    if "http" not in ((files.protocol,) if isinstance(files.protocol, str) else files.protocol):
         return {"block_size": _BLOCK}
-    # One plain GET: not every server gives ranges. With a size (any will do) fsspec does not ask for it first, which
-    # would cost a round trip and take every failure for an absent file.
-    options: dict[str, object] = {"block_size": 0, "size": download.request.filesize or 1}
-    if "timeout" not in download.files.client_kwargs:
-        import aiohttp
+    import aiohttp
 
-        # The default of aiohttp, five minutes in all, is too short for large files and too long for a silent server.
-        options["timeout"] = aiohttp.ClientTimeout(total=None, sock_connect=_PATIENCE, sock_read=_PATIENCE)
-    return options
+    # One plain GET: not every server gives ranges. With a size (any will do) fsspec does not ask for it first, which
+    # would cost a round trip and take every failure for an absent file. The default timeout of aiohttp, five minutes
+    # in all, is too short for large files and too long for a silent server. Compressed files must stay so.
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_PATIENCE, sock_read=_PATIENCE)
+    options = {"block_size": 0, "size": download.request.filesize or 1, "timeout": timeout, "auto_decompress": False}
+    options = {key: value for key, value in options.items() if key not in files.client_kwargs | files.kwargs}
+    return options | {"headers": {**files.kwargs.get("headers", {}), "Accept-Encoding": "identity"}}
 
 
 class _Stoppable:
@@ -203,8 +203,8 @@ def _most_tries(error: Exception) -> int:
     return 1 if refused or final or full else _TRIES
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
+def _reason(error: Exception, request: StageRequest) -> str:
+    if isinstance(error, FileNotFoundError) and Path(request.target).parent.is_dir():
         return "it is not there"
     if isinstance(error, IntegrityError):
         return str(error)

@@ -94,9 +94,8 @@ def materialize_repo(root: Path, registry: str | None, form: str, dry_run: bool,
 def _refuse_others(options: dict[str, Any], allowed: set[str]) -> None:
     given = [name for name, value in options.items() if value not in (None, ()) and name not in allowed]
     if given:
-        raise click.UsageError(
-            f"--{given[0].replace('_', '-')} cannot be combined with --{'from' if 'manifest' in allowed else 'spec'}"
-        )
+        option = {"ids": "id", "datasets": "dataset"}.get(given[0], given[0].replace("_", "-"))
+        raise click.UsageError(f"--{option} cannot be combined with --{'from' if 'manifest' in allowed else 'spec'}")
 
 
 def _spec(options: dict[str, Any]) -> RepoSpec:

@@ -21,7 +21,8 @@ def create(url: str, mapper: str | None, dry_run: bool) -> None:
       dbb create sqlite:///survey.db --mapper hsc
       dbb create postgresql+psycopg://user@host/survey --mapper hsc
     """
-    from dbb.registry import create_registry, open_engine
+    from dbb.registry import open_engine
+    from dbb.registry.create import create_registry
 
     engine = open_engine(url, create=True)
     try:
