@@ -37,7 +37,8 @@ from dbb.errors import NotFoundError, UsageError
 from dbb.patch import stored_patch
 from dbb.patterns import Pattern, parse_pattern
 
-_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,54}")  # PostgreSQL takes 63; the name of an index holds that of its table
+# At most 55 characters: PostgreSQL takes 63, and the name of an index is that of its table and eight more.
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,54}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _KEYS = {"description", "dataset", "metadata_table", "keys", "sets", "columns", "directory", "name"}
 

@@ -8,11 +8,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from dbb.butler.spec import CalibSpec
-from dbb.errors import AmbiguousError, MissingError, NotFoundError
+from dbb.errors import AmbiguousError, DbbError, MissingError, NotFoundError
 from dbb.filetypes import Filetype
 from dbb.mapper import Dataset, Mapper, eras_of
 from dbb.registry import Database
-from dbb.registry.calibs import group_keys, validity_join, version_types
+from dbb.registry.calibs import Validity, certified_ranges, group_keys, validity_join, version_types
 from dbb.registry.select import FIXED, FileQuery, describe_place, select_files
 
 _Row = Sequence[Any]
@@ -68,8 +68,13 @@ class CalibrationFinder:
             join = validity_join(filetype, table, calibs.version)
             query = FileQuery(filetype.name, archives=self._order)
             _, statement = select_files(self._db, self._conn, query, join)
-            ccds = sorted({ccd for ccd, _, _ in self._wanted})
-            yield dataset, filetype, statement.where(join[0].c.desfile_id.is_not(None), table.c.ccd.in_(ccds))
+            yield dataset, filetype, statement.where(*self._narrow(join[0], table))
+
+    def _narrow(self, certified: sa.FromClause, table: sa.Table) -> list[sa.ColumnElement[bool]]:
+        ccds = sorted({ccd for ccd, _, _ in self._wanted})
+        dates = sorted(date for _, _, date in self._wanted if date is not None)
+        days = [certified.c.valid_start <= dates[-1], certified.c.valid_end >= dates[0]] if dates else []
+        return [certified.c.desfile_id.is_not(None), table.c.ccd.in_(ccds), *days]
 
     def choose(self, filetype: Filetype, rows: Iterable[_Row], calibs: CalibSpec) -> Iterator[tuple[_Row, str, str]]:
         """Give each calibration that some exposure needs, with its first and last day.
@@ -81,35 +86,46 @@ class CalibrationFinder:
         AmbiguousError
             If several fit.
         """
-        groups: dict[tuple[Any, ...], list[_Row]] = {}
         names = [column.name for column in filetype.columns]
         keys = [key for key in group_keys(filetype) if key in _CHOICE]
         places = [FIXED + names.index(key) for key in keys]
+        groups: dict[tuple[Any, ...], list[_Row]] = {}
         for row in rows:
             groups.setdefault(tuple(row[place] for place in places), []).append(row)
-        filters = {group[keys.index("filter")] for group in groups} if "filter" in keys else None
         chosen: dict[int, _Row] = {}
         for (ccd, filter_, date), exposure in self._wanted.items():
-            if calibs.types is None and filters is not None and filter_ not in filters:
-                continue  # e.g. fringe frames exist for the red filters only
             group = tuple({"ccd": ccd, "filter": filter_}[key] for key in keys)
-            row = self._one(filetype, groups.get(group, []), date, f"{exposure} ({filter_}, {date})", calibs.version)
-            chosen[row[0]] = row
+            fitting = [row for row in groups.get(group, ()) if date is not None and row[-2] <= date <= row[-1]]
+            if not fitting and calibs.types is None and not self._applies(filetype, keys, filter_, calibs.version):
+                continue  # e.g. fringe frames exist for the red filters only
+            if len(fitting) != 1:
+                raise self._wrong(filetype, group, fitting, f"{exposure} ({filter_}, {date})", calibs.version)
+            chosen[fitting[0][0]] = fitting[0]
         for row in chosen.values():
             yield row, row[-2], row[-1]
 
-    @staticmethod
-    def _one(filetype: Filetype, rows: Sequence[_Row], date: str | None, exposure: str, version: str) -> _Row:
-        if date is None:
-            raise MissingError(f"exposure {exposure} has no date, so no calibration can be chosen")
-        fitting = [row for row in rows if row[-2] <= date <= row[-1]]
-        if not fitting:
-            ranges = ", ".join(sorted(f"{row[-2]}..{row[-1]}" for row in rows)) or "none at all"
-            raise MissingError(
-                f"no {filetype.name} of version {version} fits exposure {exposure};"
-                f" for its detector and filter there are: {ranges}"
-            )
-        if len(fitting) > 1:
+    def _ranges(self, filetype: Filetype, version: str) -> list[Validity]:
+        table = self._db.table(filetype)
+        assert table is not None
+        return certified_ranges(self._conn, version, filetype, table)
+
+    def _applies(self, filetype: Filetype, keys: Sequence[str], filter_: str, version: str) -> bool:
+        """Whether a version has calibrations of this type for a filter at all."""
+        if "filter" not in keys:
+            return True
+        return filter_ in {one.group[keys.index("filter")] for one in self._ranges(filetype, version)}
+
+    def _wrong(
+        self, filetype: Filetype, group: tuple[Any, ...], fitting: Sequence[_Row], exposure: str, version: str
+    ) -> DbbError:
+        if fitting:
             listed = "\n    ".join(f"{describe_place(row)} {row[-2]}..{row[-1]}" for row in fitting)
-            raise AmbiguousError(f"several {filetype.name} of version {version} fit exposure {exposure}:\n    {listed}")
-        return fitting[0]
+            return AmbiguousError(
+                f"several {filetype.name} of version {version} fit exposure {exposure}:\n    {listed}"
+            )
+        alike = [one for one in self._ranges(filetype, version) if one.group == group]
+        ranges = ", ".join(sorted(f"{one.valid_start}..{one.valid_end}" for one in alike)) or "none at all"
+        return MissingError(
+            f"no {filetype.name} of version {version} fits exposure {exposure};"
+            f" for its detector and filter there are: {ranges}"
+        )

@@ -163,23 +163,29 @@ def write_calibrations(path: Path, layout: Layout, entries: Iterable[Mapping[str
                 "validStart text,validEnd text, unique(filter,ccd,calibDate))"
             )
             conn.execute(f"CREATE TABLE {name}_visit (calibDate text,filter text, unique(calibDate,filter))")
+        rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in layout.calibrations}
         for entry in entries:
             name, data_id = entry["dataset"], entry["data_id"]
-            if name not in layout.calibrations:
-                raise UsageError(
-                    f"{name!r} is no calibration type of this camera; known: {', '.join(layout.calibrations)}"
-                )
+            if name not in rows:
+                raise UsageError(f"{name!r} is no calibration type of this camera; known: {', '.join(rows)}")
             chosen = data_id.get("filter", _OTHER_CALIBRATION)
-            row = (chosen, data_id.get("ccd"), entry["calib_date"], entry["valid_start"], entry["valid_end"])
-            try:
-                conn.execute(f"INSERT INTO {name} (filter,ccd,calibDate,validStart,validEnd) VALUES (?,?,?,?,?)", row)  # noqa: S608
-            except sqlite3.IntegrityError as error:
-                raise AmbiguousError(
-                    f"two {name} calibrations have ccd={row[1]} filter={row[0]} calibDate={row[2]}"
-                ) from error
-            except (sqlite3.Error, OverflowError) as error:
-                raise UsageError(f"the {name} calibration {row} cannot be a row of a registry: {error}") from error
-            conn.execute(f"INSERT OR IGNORE INTO {name}_visit (calibDate,filter) VALUES (?,?)", (row[2], row[0]))  # noqa: S608
+            rows[name].append(
+                (chosen, data_id.get("ccd"), entry["calib_date"], entry["valid_start"], entry["valid_end"])
+            )
+        for name, calibrations in rows.items():
+            _insert_calibrations(conn, name, calibrations)
         conn.execute("COMMIT")
     finally:
         conn.close()
+
+
+def _insert_calibrations(conn: sqlite3.Connection, name: str, rows: Sequence[tuple[object, ...]]) -> None:
+    try:
+        conn.executemany(f"INSERT INTO {name} (filter,ccd,calibDate,validStart,validEnd) VALUES (?,?,?,?,?)", rows)  # noqa: S608
+    except sqlite3.IntegrityError as error:
+        twice = next(row for row in rows if [other[:3] for other in rows].count(row[:3]) > 1)
+        raise AmbiguousError(f"two {name} have filter={twice[0]} ccd={twice[1]} calibDate={twice[2]}") from error
+    except (sqlite3.Error, OverflowError) as error:
+        raise UsageError(f"a {name} calibration cannot be a row of a registry: {error}") from error
+    visits = sorted({(str(row[2]), str(row[0])) for row in rows})
+    conn.executemany(f"INSERT INTO {name}_visit (calibDate,filter) VALUES (?,?)", visits)  # noqa: S608

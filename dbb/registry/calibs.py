@@ -67,7 +67,7 @@ def certify(
         If a range is empty, overlaps another of the same detector and filter, or a file has another range already;
         names both.
     """
-    present = {old.desfile_id: old for old in _certified(conn, version, filetype, table)}
+    present = {old.desfile_id: old for old in certified_ranges(conn, version, filetype, table)}
     fresh: list[Validity] = []
     for new in given:
         if new.valid_end < new.valid_start:
@@ -117,7 +117,8 @@ def _range(one: Validity) -> str:
     return f"{one.filename}: {one.valid_start} to {one.valid_end}"
 
 
-def _certified(conn: sa.Connection, version: str, filetype: Filetype, table: sa.Table) -> list[Validity]:
+def certified_ranges(conn: sa.Connection, version: str, filetype: Filetype, table: sa.Table) -> list[Validity]:
+    """Return every calibration of a filetype in a version."""
     certified = certified_calibration
     keys = [table.c[key.lower()] for key in group_keys(filetype)]
     statement = sa.select(

@@ -24,11 +24,8 @@ def load_overlaps(conn: sa.Connection, version: str, rows: Sequence[OverlapRow],
     dialect = conn.dialect.name
     insert_missing(conn, overlap_version, [{"name": version, "source": source, "created_date": now(dialect)}])
     number = conn.scalar(sa.select(overlap_version.c.id).where(overlap_version.c.name == version))
-    there = set(
-        conn.execute(
-            sa.select(*(overlap.c[name] for name in OVERLAP_COLUMNS)).where(overlap.c.overlap_version_id == number)
-        ).tuples()
-    )
+    statement = sa.select(*(overlap.c[name] for name in OVERLAP_COLUMNS)).where(overlap.c.overlap_version_id == number)
+    there = {tuple(row) for row in conn.execute(statement)}
     fresh = [row for row in dict.fromkeys(rows) if row not in there]
     insert_rows(conn, overlap, ("overlap_version_id", *OVERLAP_COLUMNS), [(number, *row) for row in fresh])
     return len(fresh)

@@ -177,7 +177,7 @@ def overlap_version_id(conn: sa.Connection, name: str | None) -> int:
     UsageError
         If there are several and none was named.
     """
-    known = dict(conn.execute(sa.select(overlap_version.c.name, overlap_version.c.id)).tuples().all())
+    known = {row.name: row.id for row in conn.execute(sa.select(overlap_version.c.name, overlap_version.c.id))}
     if name is not None and name not in known:
         raise NotFoundError("overlap version", name, known, "Load it with 'dbb overlaps load'")
     if not known:

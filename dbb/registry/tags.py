@@ -30,9 +30,8 @@ def tag_runs(conn: sa.Connection, tag: str, runs: Sequence[str]) -> int:
     known = {run: attempt for attempt, run in all_runs(conn).items()}
     attempts = [_known(known, full_run(text)) for text in runs]
     insert_missing(conn, ops_proctag_def, [{"tag": tag}])
-    tagged = dict(
-        conn.execute(sa.select(proctag.c.pfw_attempt_id, proctag.c.position).where(proctag.c.tag == tag)).tuples().all()
-    )
+    statement = sa.select(proctag.c.pfw_attempt_id, proctag.c.position).where(proctag.c.tag == tag)
+    tagged = {row.pfw_attempt_id: row.position for row in conn.execute(statement)}
     fresh = [attempt for attempt in dict.fromkeys(attempts) if attempt not in tagged]
     first = max(tagged.values(), default=-1) + 1
     rows = [

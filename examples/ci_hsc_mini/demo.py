@@ -66,7 +66,6 @@ class Survey:
 
     def dbb(self, command: str) -> float:
         """Run one command in the folder, show it with what it says, and return the seconds that it took."""
-        print(f"$ dbb {command}", flush=True)
         start = time.perf_counter()
         done = subprocess.run(
             [self._dbb, *shlex.split(command.replace("\\\n", ""))],
@@ -77,8 +76,11 @@ class Survey:
             text=True,
         )
         seconds = time.perf_counter() - start
-        for line in (done.stdout + done.stderr).splitlines():
-            print(f"  {line.replace(f'{self.folder}/', '')}")
+        said = (done.stdout + done.stderr).replace(f"{self.folder}/", "").splitlines()
+        if len(said) == 1 and "\n" not in command:
+            print(f"$ {f'dbb {command}':72} # {said[0]}")
+        else:
+            print(f"$ dbb {command}", *said, sep="\n  ")
         if done.returncode:
             sys.exit(f"demo: dbb ended with exit code {done.returncode}")
         return seconds
@@ -156,7 +158,7 @@ def read_back(folder: Path) -> None:
             print(f"  calexp of visit {visit}, ccd {ccd}: its header says {header_of(uri)['RUN']}")
         print("  filter of visit 903986:", *repository.query_metadata("raw", "filter", visit=903986)[0])
         print("  a flat for visit 903334, ccd 16:", Path(repository.get_uri("flat", visit=903334, ccd=16)).name)
-        print("  a flat for visit 903334, ccd 22 (off the patch):", repository.exists("flat", visit=903334, ccd=22))
+        print("  a calexp of ccd 22, which is not on the patch:", repository.exists("calexp", visit=903334, ccd=22))
         written = repository.put("calexp", b"a new calexp", visit=903334, ccd=16)
         print(f"  a new calexp goes to {os.path.relpath(written, folder)}", end="")
         print(", and is found first:", repository.get_uri("calexp", visit=903334, ccd=16) == written)
@@ -195,7 +197,7 @@ def compare(folder: Path, command_seconds: float) -> None:
         }
         taken = {name: min(measured(way, folder) for _ in range(3)) for name, way in ways.items()}
     for name, (seconds, opened) in taken.items():
-        print(f"  {f'{name}:':11} {seconds * 1000:6.1f} ms, {opened} of the {len(sources)} files opened")
+        print(f"  {f'{name}:':11} {seconds * 1000:6.1f} ms for {len(sources)} files, which were opened {opened} times")
     ratio = taken["one by one"][0] / taken["dbb"][0]
     print(f"  so dbb is {ratio:.0f} times as fast, with small files on a local disk; 'make bench' measures larger jobs")
     print(f"  (the whole command took {command_seconds * 1000:.0f} ms above, most of it to load libraries)")

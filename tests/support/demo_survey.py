@@ -57,13 +57,17 @@ def table_rows(path: Path) -> Rows:
         return [{name: value or None for name, value in row.items()} for row in csv.DictReader(stream)]
 
 
-@functools.cache
 def make_demo(factory: pytest.TempPathFactory) -> Demo:
     """Make the miniature once for each process of pytest-xdist."""
-    demo = Demo(factory.mktemp("demo"))
+    return _make_demo(factory.getbasetemp() / "demo")
+
+
+@functools.cache
+def _make_demo(folder: Path) -> Demo:
+    demo = Demo(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(_EXAMPLE))
-        importlib.import_module("make").make(demo.folder)
+        importlib.import_module("make").make(folder)
     fill(demo, demo.url).close()
     return demo
 
