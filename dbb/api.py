@@ -219,7 +219,8 @@ class Registry(Database):
 
 def _record(filetype: Filetype, row: Sequence[Any], runs: Mapping[int, str]) -> FileRecord:
     _, filename, compression, filesize, md5sum, _, run_id, archive, path = row[: FIXED - 1]
-    metadata = dict(zip((column.name for column in filetype.columns), row[FIXED:], strict=True))
+    values = row[FIXED + len(filetype.keys) :]
+    metadata = dict(zip((column.name for column in filetype.columns), values, strict=True))
     relpath = None if path is None else join_relpath(path, filename, compression)
     return FileRecord(relpath, filename, archive, runs.get(run_id), filesize, md5sum, metadata)
 

@@ -103,6 +103,8 @@ class JobBuilder:
         self._problems: list[str] = []
         self._remote: list[StageRequest] = []
         self._folders: dict[str, str] = {}
+        self._open_folder: str | None = None
+        self._open_descriptor = -1
         self._paths: set[str] = set(_OWN_FILES)
         if aside is not None:
             self._begin(aside)
@@ -140,6 +142,10 @@ class JobBuilder:
         if self._progress is not None:
             self._progress(len(self._paths) - len(_OWN_FILES))
 
+    def has(self, path: str) -> bool:
+        """Whether something is staged at `path` already."""
+        return path in self._paths
+
     def add_exposure(self, row: Sequence[object]) -> None:
         """Note one exposure, values in the order of the layout's columns."""
         self._exposures += 1
@@ -159,10 +165,14 @@ class JobBuilder:
         if self._aside is None:
             return
         try:
-            target = self._folder(path) + path[path.rindex("/") :]
+            folder, _, name = path.rpartition("/")
             if mode == "symlink":
-                os.symlink(source[7:] if source.startswith("file://") else source, target)
-            elif mode == "relsymlink":
+                os.symlink(
+                    source[7:] if source.startswith("file://") else source, name, dir_fd=self._descriptor(folder)
+                )
+                return
+            target = f"{self._folder(folder)}/{name}"
+            if mode == "relsymlink":
                 os.symlink(os.path.relpath(local_path(source), self._final / os.path.dirname(path)), target)
             elif mode == "hardlink":
                 self._hardlink(local_path(source), target)
@@ -198,13 +208,25 @@ class JobBuilder:
             listed = "\n    ".join(self._problems[:_MOST_PROBLEMS])
             raise IntegrityError(f"not what is registered:\n    {listed}{more}\nNothing was written")
 
-    def _folder(self, path: str) -> str:
-        folder = path[: path.rindex("/")]
+    def _folder(self, folder: str) -> str:
         found = self._folders.get(folder)
         if found is None:
             found = self._folders[folder] = f"{self._aside}/{folder}"
             os.makedirs(found, exist_ok=True)
         return found
+
+    def _descriptor(self, folder: str) -> int:
+        """Return an open descriptor of a folder; links follow each other in one, and need not walk there each time."""
+        if folder != self._open_folder:
+            opened = os.open(self._folder(folder), os.O_RDONLY | os.O_DIRECTORY)
+            self._close_folder()
+            self._open_folder, self._open_descriptor = folder, opened
+        return self._open_descriptor
+
+    def _close_folder(self) -> None:
+        if self._open_folder is not None:
+            os.close(self._open_descriptor)
+            self._open_folder = None
 
     def _hardlink(self, source: str, target: str) -> None:
         try:
@@ -242,6 +264,7 @@ class JobBuilder:
         """Write what remains, and say what there is."""
         if self._aside is not None:
             self._fetch()
+        self._close_folder()
         self._check()
         if self._aside is not None:
             self._finish(self._aside)
@@ -260,8 +283,8 @@ class JobBuilder:
                 self._manifest.open(array)
         self._manifest.open("refcats")
         self._manifest.open("exposures")
-        for row in self._registry.rows():
-            self._manifest.add("exposures", row)
+        for row in self._registry.encoded_rows():
+            self._manifest.add_encoded(row)
         self._manifest.close()
         self._stream.close()
         self._registry.close()
@@ -274,6 +297,7 @@ class JobBuilder:
 
     def abandon(self) -> None:
         """Let go of open files after a failure."""
+        self._close_folder()
         if self._aside is not None:
             self._stream.close()
             self._registry.abandon()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from dbb.butler.places import Place
 from dbb.butler.spec import CalibSpec
 from dbb.errors import AmbiguousError, DbbError, MissingError, NotFoundError
 from dbb.filetypes import Filetype
-from dbb.mapper import Dataset, Mapper, eras_of
+from dbb.mapper import Mapper, eras_of
 from dbb.registry import Database
-from dbb.registry.calibs import Validity, certified_ranges, group_keys, validity_join, version_types
-from dbb.registry.select import FIXED, FileQuery, describe_place, select_files
+from dbb.registry.calibs import Validity, certified_in, certified_ranges, group_keys, version_types
+from dbb.registry.select import FIXED, FileQuery, Wanted, describe_place, select_files
 
 _Row = Sequence[Any]
 _CHOICE = ("ccd", "filter")
@@ -27,7 +28,7 @@ class CalibrationFinder:
     db, conn
         The registry.
     camera
-        Says which calibration types there are, and which date of an exposure decides.
+        Says which calibration types there are.
     era
         Which Butlers will read them.
     order
@@ -37,18 +38,19 @@ class CalibrationFinder:
     def __init__(self, db: Database, conn: sa.Connection, camera: Mapper, era: str, order: Sequence[str]) -> None:
         self._db, self._conn, self._camera, self._order = db, conn, camera, tuple(order)
         self._types = {dataset.filetype: dataset for dataset in camera.calibration_types(eras_of(era))}
-        self._date, self._keys = camera.date_column, camera.exposure_keys
+        self._keys = camera.exposure_keys
         self._wanted: dict[tuple[Any, Any, str | None], str] = {}
 
-    def note(self, exposure: Mapping[str, Any]) -> None:
-        """Remember that calibrations must fit `exposure`."""
-        date = exposure[self._date]
-        wanted = (exposure["ccd"], exposure["filter"], None if date is None else str(date)[:10])
+    def note(self, exposure: tuple[object, ...], ccd: object, filter_: object, date: object) -> None:
+        """Remember that calibrations must fit an exposure, which `exposure` has the keys of."""
+        wanted = (ccd, filter_, None if date is None else str(date)[:10])
         if wanted not in self._wanted:
-            self._wanted[wanted] = " ".join(f"{key}={exposure[key]}" for key in self._keys)
+            self._wanted[wanted] = " ".join(f"{key}={value}" for key, value in zip(self._keys, exposure, strict=True))
 
-    def statements(self, calibs: CalibSpec) -> Iterator[tuple[Dataset, Filetype, sa.Select[Any]]]:
-        """Give for each type the SELECT of the version's calibrations that may fit.
+    def statements(self, calibs: CalibSpec) -> Iterator[tuple[Place, Filetype, sa.Select[Any]]]:
+        """Give for each type its place and the SELECT of the version's calibrations that may fit.
+
+        After the data id, each row has the values of the place's keys, the first and the last day.
 
         Raises
         ------
@@ -65,10 +67,13 @@ class CalibrationFinder:
             filetype = self._db.filetype(dataset.filetype)
             table = self._db.table(filetype)
             assert table is not None
-            join = validity_join(filetype, table, calibs.version)
+            place = Place.of(dataset)
+            certified = certified_in(filetype, calibs.version)
+            columns = (*(table.c[key.lower()] for key in place.keys), certified.c.valid_start, certified.c.valid_end)
             query = FileQuery(filetype.name, archives=self._order)
-            _, statement = select_files(self._db, self._conn, query, join)
-            yield dataset, filetype, statement.where(*self._narrow(join[0], table))
+            wanted = Wanted(columns, certified, ("desfile_id",))
+            _, statement = select_files(self._db, self._conn, query, wanted)
+            yield place, filetype, statement.where(*self._narrow(certified, table))
 
     def _narrow(self, certified: sa.FromClause, table: sa.Table) -> list[sa.ColumnElement[bool]]:
         ccds = sorted({ccd for ccd, _, _ in self._wanted})
@@ -86,9 +91,8 @@ class CalibrationFinder:
         AmbiguousError
             If several fit.
         """
-        names = [column.name for column in filetype.columns]
         keys = [key for key in group_keys(filetype) if key in _CHOICE]
-        places = [FIXED + names.index(key) for key in keys]
+        places = [FIXED + filetype.keys.index(key) for key in keys]
         groups: dict[tuple[Any, ...], list[_Row]] = {}
         for row in rows:
             groups.setdefault(tuple(row[place] for place in places), []).append(row)

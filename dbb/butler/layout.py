@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,10 @@ class Layout:
         names = [*self.raw, *self.visit, *self.exposure, *self.calibrations]
         if not all(_IDENTIFIER.fullmatch(name) for name in names) or not set(self.raw.values()) <= _TYPES:
             raise UsageError("the manifest names tables, columns or types that no Gen2 registry can have")
-        if not {*self.visit, *self.exposure} <= set(self.raw):
-            raise UsageError("raw_visit and the exposure keys must be columns of raw")
+        if not self.visit or not self.exposure or not {*self.visit, *self.exposure} <= set(self.raw):
+            raise UsageError("raw_visit and the exposure keys must be columns of raw, at least one each")
+        if len({name.lower() for name in self.calibrations}) < len(self.calibrations):
+            raise UsageError(f"a calibration type is listed twice: {', '.join(self.calibrations)}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that a manifest carries."""
@@ -132,12 +134,13 @@ class ExposureRegistry:
         self.count += len(self._pending)
         self._pending.clear()
 
-    def rows(self) -> Iterable[dict[str, object]]:
-        """Give back the rows added, in order, as mappings."""
+    def encoded_rows(self) -> Iterator[str]:
+        """Give back the rows added, in order, each as a JSON object."""
         self._flush()
-        names = list(self._layout.raw)
-        for row in self._conn.execute(f"SELECT {','.join(names)} FROM raw ORDER BY id"):  # noqa: S608  checked names
-            yield dict(zip(names, row, strict=True))
+        members = ",".join(f"'{name}',{name}" for name in self._layout.raw)
+        query = f"SELECT json_object({members}) FROM raw ORDER BY id"  # noqa: S608  checked names
+        for (text,) in self._conn.execute(query):
+            yield text
 
     def close(self) -> None:
         """Finish the file."""
@@ -166,12 +169,12 @@ def write_calibrations(path: Path, layout: Layout, entries: Iterable[Mapping[str
         rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in layout.calibrations}
         for entry in entries:
             name, data_id = entry["dataset"], entry["data_id"]
+            if "ccd" not in data_id:
+                raise UsageError(f"the {name} calibration {entry['path']} has no ccd in its data id")
             if name not in rows:
                 raise UsageError(f"{name!r} is no calibration type of this camera; known: {', '.join(rows)}")
             chosen = data_id.get("filter", _OTHER_CALIBRATION)
-            rows[name].append(
-                (chosen, data_id.get("ccd"), entry["calib_date"], entry["valid_start"], entry["valid_end"])
-            )
+            rows[name].append((chosen, data_id["ccd"], entry["calib_date"], entry["valid_start"], entry["valid_end"]))
         for name, calibrations in rows.items():
             _insert_calibrations(conn, name, calibrations)
         conn.execute("COMMIT")

@@ -1,4 +1,4 @@
-"""The manifest of a job repository: everything in it as data, one entry a line, read and written a piece at a time.
+"""The manifest of a job repository: everything in it as data, read and written a piece at a time.
 
 A hundred thousand inputs fit in little memory because neither side ever holds them all.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from dbb.errors import DbbError, NotFoundError, ParseError
+from dbb.errors import DbbError, NotFoundError, ParseError, UsageError
 
 SCHEMA = 1
 ARRAYS = ("inputs", "calibs", "files", "refcats", "exposures")
@@ -18,6 +18,7 @@ ARRAYS = ("inputs", "calibs", "files", "refcats", "exposures")
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _CHUNK = 1 << 16
+_BATCH = 256
 _BLANK = " \t\r\n"
 
 
@@ -28,13 +29,26 @@ class ManifestWriter:
         self._stream = stream
         self._array: str | None = None
         self._filled = False
+        self._pending: list[Mapping[str, Any]] = []
         stream.write("{" + ",\n".join(f"{_encode(key)}:{_encode(value)}" for key, value in head.items()))
 
     def add(self, array: str, entry: Mapping[str, Any]) -> None:
         """Append an entry to `array`."""
         if array != self._array:
             self.open(array)
-        self._stream.write((",\n" if self._filled else "") + _encode(entry))
+        self._pending.append(entry)
+        if len(self._pending) == _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pending:
+            # encoding many in one call costs half of encoding each
+            self.add_encoded(_encode(self._pending)[1:-1])
+            self._pending.clear()
+
+    def add_encoded(self, entries: str) -> None:
+        """Append to the open array what is JSON already, entries parted by commas."""
+        self._stream.write((",\n" if self._filled else "") + entries)
         self._filled = True
 
     def open(self, array: str) -> None:
@@ -44,6 +58,7 @@ class ManifestWriter:
         self._array, self._filled = array, False
 
     def _close_array(self) -> None:
+        self._flush()
         if self._array is not None:
             self._stream.write("]")
 
@@ -100,10 +115,12 @@ class _Scanner:
                 continue
             except RecursionError:
                 raise self._wrong("a value is nested too deeply") from None
-            # a number at the very end of the text may go on in the next piece
-            if end == len(self._text) and self._more():
-                continue
-            self._at = min(end, len(self._text))
+            # a number may go on in the next piece; up to two characters of it (".", "e+") may be here already
+            if len(self._text) - end <= 2 and isinstance(value, int | float):
+                end -= self._at  # what is read next is put behind a text that begins with this value
+                if self._more():
+                    continue
+            self._at = end
             return value
 
     def key(self) -> str:
@@ -136,6 +153,8 @@ def read_manifest(path: Path) -> Iterator[tuple[str, Any]]:
         stream = path.open(encoding="utf-8")
     except FileNotFoundError as error:
         raise NotFoundError("manifest", str(path), hint="There is no such file") from error
+    except OSError as error:
+        raise UsageError(f"manifest {path} cannot be read: {error.strerror}") from error
     with stream:
         scanner = _Scanner(stream, str(path))
         scanner.take("{")

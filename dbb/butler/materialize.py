@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,20 @@ from dbb import __version__
 from dbb.butler.build import Head, JobBuilder, Progress, RepoReport, build_job
 from dbb.butler.calibrations import CalibrationFinder
 from dbb.butler.camera import camera_layout, output_entries
+from dbb.butler.places import Place, places
 from dbb.butler.spec import CalibSpec, InputSpec, RepoSpec
 from dbb.errors import AmbiguousError, MissingError, NotFoundError, UsageError
 from dbb.filetypes import Filetype
-from dbb.mapper import Dataset, Mapper, eras_of
-from dbb.patch import butler_patch
+from dbb.mapper import Mapper
+from dbb.patterns import butler_spelling
 from dbb.plugins import plugins
 from dbb.registry import Database
 from dbb.registry._tables import desfile, file_archive_info
 from dbb.registry.archives import archive_order, archives
+from dbb.registry.calibs import CALIB_DATE
 from dbb.registry.files import join_relpath, split_relpath
 from dbb.registry.runs import Run, all_runs, full_run
-from dbb.registry.select import FIXED, FileQuery, describe_place, resolve, select_files
+from dbb.registry.select import FIXED, FileQuery, Wanted, describe_place, resolve, select_files
 
 _FETCH = 2_000
 _Row = Sequence[Any]
@@ -96,48 +97,6 @@ def materialize_repo(
             return builder.finish()
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One Butler path of a dataset type: the template and the keys that it needs values for."""
-
-    dataset: Dataset
-    prefix: str
-    needed: tuple[str, ...]
-    values: Callable[[Mapping[str, Any]], Any]
-
-    @classmethod
-    def of(cls, dataset: Dataset) -> Place:
-        """Prepare a dataset type."""
-        keys = dataset.keys
-        # itemgetter gives a bare value for one key and refuses none
-        values = (
-            (lambda known: ())
-            if not keys
-            else (lambda known: (known[keys[0]],))
-            if len(keys) == 1
-            else itemgetter(*keys)
-        )
-        return cls(dataset, "in/CALIB/" if dataset.is_calibration else "in/", keys, values)
-
-    def path(self, known: Mapping[str, Any], describe: Callable[[], str]) -> str:
-        """Return the path in the job for these values; a missing one is a MissingError."""
-        if None in self.values(known):
-            missing = next(key for key in self.needed if known[key] is None)
-            raise MissingError(
-                f"{describe()}: no value for {missing!r}, which its place {self.dataset.template!r} needs: register the"
-                " raw exposure too, or give the value when registering the file"
-            )
-        return self.prefix + self.dataset.template % known
-
-
-def places(camera: Mapper, name: str, era: str) -> list[Place]:
-    """Return the places of a dataset type under the Butlers of `era`, each path once."""
-    layouts = camera.layouts(name, eras_of(era))
-    named = [dataset for dataset in layouts if dataset.name.lower() == name.lower()]
-    by_template = {dataset.template: dataset for dataset in [*layouts, *named]}
-    return [Place.of(dataset) for dataset in by_template.values()]
-
-
 class _Planner:
     """Asks the registry for one job."""
 
@@ -149,8 +108,9 @@ class _Planner:
         self._placed: dict[str, int] = {}
         self._exposures: set[tuple[Any, ...]] = set()
         self._calibrations = CalibrationFinder(db, conn, camera, spec.era, self._order)
-        self._raw_names = tuple(camera.raw_columns)
-        self._exposure_key = itemgetter(*camera.exposure_keys)
+        names = list(camera.raw_columns)
+        self._exposure_key = itemgetter(*(names.index(key) for key in camera.exposure_keys))
+        self._choice = itemgetter(names.index("ccd"), names.index("filter"), names.index(camera.date_column))
 
     def run_text(self, number: int | None) -> str | None:
         if number is None:
@@ -184,85 +144,88 @@ class _Planner:
             binds=spec.binds,
         )
         filetype = self._db.filetype(query.filetype)
-        join, joined = self._exposure_join(filetype)
-        filetype, statement = select_files(self._db, self._conn, query, join)
-        reader = _RowReader(filetype, joined, self._raw_names)
+        exposure = set(camera.exposure_keys) <= set(filetype.types)
+        names = [key for place in where_to for key in place.keys] + (list(camera.raw_columns) if exposure else [])
+        wanted = self._wanted(filetype, names, exposure=exposure)
+        filetype, statement = select_files(self._db, self._conn, query, wanted)
         found = 0
         with self._conn.execution_options(yield_per=_FETCH).execute(statement) as rows:
             for row in resolve(rows, filetype, unique=True):
-                self._add_input(builder, row, reader, where_to)
+                self._add_input(builder, filetype, row, where_to, exposure=exposure)
                 found += 1
         if not found:
             raise MissingError(f"no {filetype.name} fits {_asked(given)}: nothing to stage")
 
-    def _exposure_join(self, filetype: Filetype) -> tuple[Any, list[str]]:
-        """Return what joins the raw exposures to files that are of one, and the names that this gives."""
-        camera = self._camera
-        own = {column.name for column in filetype.columns}
-        if filetype.name == camera.raw_filetype or not set(camera.exposure_keys) <= own:
-            return None, []
-        raw = self._db.filetypes().get(camera.raw_filetype)
-        table = self._db.table(raw) if raw is not None else None
-        if raw is None or table is None:
-            return None, []
-        names = [name for name in self._raw_names if name in raw.types]
-        other = table.alias("exposure")
-        return (other, [key.lower() for key in camera.exposure_keys], [other.c[name.lower()] for name in names]), names
+    def _wanted(self, filetype: Filetype, names: Sequence[str], *, exposure: bool) -> Wanted:
+        """Return what gives the values called `names`: of the raw exposure first, patches as the Butler spells them."""
+        table, camera = self._db.table(filetype), self._camera
+        raw = self._db.filetypes().get(camera.raw_filetype) if exposure else None
+        raw_table = self._db.table(raw) if raw is not None and raw.name != filetype.name else None
+        joined = None if raw_table is None else raw_table.alias("exposure")
 
-    def _add_input(self, builder: JobBuilder, row: _Row, reader: _RowReader, where_to: Sequence[Place]) -> None:
-        known = reader.known(row)
-        run = self.run_text(row[6])
-        source = self.source(row)
-        entry: dict[str, Any] = {
-            "dataset": "",
-            "data_id": {key: known[key] for key in reader.keys},
-            "run": run,
-            "source": source,
-            "path": "",
+        def value(name: str) -> sa.ColumnElement[Any]:
+            known: list[sa.ColumnElement[Any]] = []
+            if joined is not None and name.lower() in joined.c:
+                known.append(joined.c[name.lower()])
+            if table is not None and name in filetype.types:
+                own = table.c[name.lower()]
+                known.append(sa.func.replace(own, "x", ",") if filetype.types[name] == "patch" else own)
+            return sa.func.coalesce(*known) if len(known) > 1 else known[0] if known else sa.null()
+
+        ties = tuple(key.lower() for key in camera.exposure_keys)
+        return Wanted(tuple(value(name) for name in names), joined, ties)
+
+    def _add_input(
+        self, builder: JobBuilder, filetype: Filetype, row: _Row, where_to: Sequence[Place], *, exposure: bool
+    ) -> None:
+        at = FIXED + len(filetype.keys)
+        data_id = dict(zip(filetype.keys, row[FIXED:at], strict=True))
+        if "patch" in data_id:
+            data_id = butler_spelling(data_id)
+        for place in where_to:
+            end = at + len(place.keys)
+            path = place.path(row[at:end], lambda: describe_place(row)) + row[2]
+            at = end
+            if self._placed.setdefault(path, row[0]) != row[0]:
+                raise AmbiguousError(f"two files want to be {path}; the second is {describe_place(row)}")
+            if builder.has(path):
+                continue
+            builder.add("inputs", self._entry(row, path, place.dataset.name, data_id))
+        if exposure:
+            self._add_exposure(builder, row[at:])
+
+    def _entry(self, row: _Row, path: str, dataset: str, data_id: Mapping[str, Any]) -> dict[str, Any]:
+        entry = {
+            "dataset": dataset,
+            "data_id": data_id,
+            "run": self.run_text(row[6]),
+            "source": self.source(row),
+            "path": path,
             "filesize": row[3],
             "md5sum": row[4],
         }
         if row[5] is not None:
             entry["sha256"] = row[5]
-        for place in where_to:
-            path = place.path(known, lambda: describe_place(row)) + row[2]
-            if path in self._placed:
-                if self._placed[path] != row[0]:
-                    raise AmbiguousError(f"two files want to be {path}; the second is {describe_place(row)}")
-                continue
-            self._placed[path] = row[0]
-            builder.add("inputs", entry | {"dataset": place.dataset.name, "path": path})
-        if reader.has_exposure:
-            self._add_exposure(builder, known, reader)
+        return entry
 
-    def _add_exposure(self, builder: JobBuilder, known: Mapping[str, Any], reader: _RowReader) -> None:
-        key = self._exposure_key(known)
-        if key in self._exposures:
-            return
-        self._exposures.add(key)
-        builder.add_exposure(reader.exposure(known))
-        self._calibrations.note(known)
+    def _add_exposure(self, builder: JobBuilder, values: Sequence[Any]) -> None:
+        key = self._exposure_key(values)
+        if key not in self._exposures:
+            self._exposures.add(key)
+            builder.add_exposure(values)
+            self._calibrations.note(key, *self._choice(values))
 
     def add_calibrations(self, builder: JobBuilder, calibs: CalibSpec) -> None:
         """Stage the calibrations that fit the exposures, by date, detector and filter."""
-        for dataset, filetype, statement in self._calibrations.statements(calibs):
-            place = Place.of(dataset)
+        for place, filetype, statement in self._calibrations.statements(calibs):
+            at = FIXED + len(filetype.keys)
             rows = resolve(self._conn.execute(statement), filetype, unique=False)
             for row, start, end in self._calibrations.choose(filetype, rows, calibs):
-                values = dict(zip((column.name for column in filetype.columns), row[FIXED:], strict=False))
-                entry = {
-                    "dataset": dataset.name,
-                    "data_id": {key: values[key] for key in filetype.keys},
-                    "run": self.run_text(row[6]),
-                    "source": self.source(row),
-                    "path": place.path(values, lambda row=row: describe_place(row)) + row[2],  # type: ignore[misc]
-                    "filesize": row[3],
-                    "md5sum": row[4],
-                    "calib_date": values["calibDate"],
-                    "valid_start": start,
-                    "valid_end": end,
-                }
-                builder.add("calibs", entry | ({"sha256": row[5]} if row[5] else {}))
+                data_id = dict(zip(filetype.keys, row[FIXED:at], strict=True))
+                path = place.path(row[at : at + len(place.keys)], lambda row=row: describe_place(row)) + row[2]  # type: ignore[misc]
+                entry = self._entry(row, path, place.dataset.name, data_id)
+                dates = {"calib_date": data_id[CALIB_DATE], "valid_start": start, "valid_end": end}
+                builder.add("calibs", entry | dates)
 
     def fixed_file(self, name: str, as_path: str) -> dict[str, Any]:
         """Return the entry of a file that must have a fixed name."""
@@ -287,33 +250,6 @@ class _Planner:
         row = min(rows, key=lambda one: self._order.index(one.archive_name) if one.archive_name else len(self._order))
         entry = {"source": self.source(row), "path": f"in/{as_path}", "filesize": row[3], "md5sum": row[4]}
         return entry | ({"sha256": row[5]} if row[5] else {})
-
-
-class _RowReader:
-    """Turns a row of a SELECT into the values that templates, data ids and registries need."""
-
-    def __init__(self, filetype: Filetype, joined: Sequence[str], raw_names: Sequence[str]) -> None:
-        own = [column.name for column in filetype.columns]
-        self._own, self._joined, self._raw = own, joined, raw_names
-        self._end = FIXED + len(own)
-        self.keys = filetype.keys
-        self.has_exposure = {"visit", "ccd"} <= set(own) if not joined else True
-        self._absent = dict.fromkeys(raw_names)
-        self._patches = [column.name for column in filetype.columns if column.type == "patch"]
-
-    def known(self, row: _Row) -> dict[str, Any]:
-        """Return every value by its name, those of the raw exposure first, patches as the Butler spells them."""
-        known: dict[str, Any] = self._absent | dict(zip(self._own, row[FIXED : self._end], strict=True))
-        if self._joined:
-            joined = zip(self._joined, row[self._end :], strict=True)
-            known |= {name: value for name, value in joined if value is not None}
-        for name in self._patches:
-            known[name] = butler_patch(known[name])
-        return known
-
-    def exposure(self, known: Mapping[str, Any]) -> list[Any]:
-        """Return the row of the job's table ``raw``."""
-        return [known[name] for name in self._raw]
 
 
 def _asked(given: InputSpec) -> str:

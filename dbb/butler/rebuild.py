@@ -107,9 +107,12 @@ _NEEDED: dict[str, tuple[str, ...]] = {
 def _checked(entry: Any, key: str, manifest: Path) -> Mapping[str, Any]:
     if not isinstance(entry, Mapping) or not all(entry.get(name) for name in _NEEDED[key]):
         raise UsageError(f"{manifest}: an entry of {key!r} lacks one of {', '.join(_NEEDED[key])}: {str(entry)[:200]}")
-    if not isinstance(entry["path"], str) or not isinstance(entry.get("data_id", {}), Mapping):
-        raise UsageError(f"{manifest}: path must be a text and data_id an object: {str(entry)[:200]}")
+    texts = (entry["path"], entry.get("dataset", ""))
+    if not all(isinstance(text, str) for text in texts) or not isinstance(entry.get("data_id", {}), Mapping):
+        raise UsageError(f"{manifest}: path and dataset must be texts and data_id an object: {str(entry)[:200]}")
     source = entry["source"]
     if not isinstance(source, str) or "\0" in source or (is_local(source) and not local_path(source).startswith("/")):
         raise UsageError(f"{manifest}: source {source!r} must be a URL or an absolute path")
+    if not isinstance(entry.get("filesize"), int | None):
+        raise UsageError(f"{manifest}: filesize of {source} must be a whole number, not {entry['filesize']!r}")
     return entry

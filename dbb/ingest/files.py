@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dbb.errors import ConflictError, DbbError, IntegrityError, NotFoundError, PluginError, UsageError
-from dbb.filetypes import Filetype
+from dbb.filetypes import CONVERTERS, Filetype
 from dbb.ingest.rows import RowReader
 from dbb.ingest.table import register_batch, row_reader, write_files
 from dbb.ingest.tables import BATCH, Batch
@@ -80,6 +80,8 @@ def ingest_files(
         If a file contradicts what is registered or what lies in the archive; nothing was changed.
     NotFoundError
         If nothing matches, or archive or filetype is unknown.
+    UsageError
+        If the transfer is impossible between these places, or a given value does not fit its column.
 
     Notes
     -----
@@ -90,29 +92,62 @@ def ingest_files(
     with db.read() as conn:
         root = archive_root(conn, archive)
     kind = _definition(db, db.filetype(filetype))
-    look = _Looker(kind, root, transfer, full_run(run) if run else None, _by_column(kind, given or {}))
-    found, refused = look.at_all(_expand(sources, root if transfer == "direct" else ""), progress)
+    camera = db.mapper(kind.name)
+    made_by = full_run(run) if run else None
+    look = _Looker(kind, root, transfer, made_by, _by_column(kind, given or {}), camera.derive if camera else None)
+    files = _expand(sources, root if transfer == "direct" else "")
+    if transfer != "direct":
+        _check_places(files, root, transfer)
+    found, refused = look.at_all(files, progress)
     conflicts = _register(db, found, kind, archive, run, check_only=True)
-    if conflicts.conflict or dry_run:
+    if conflicts.conflict:
         return replace(conflicts, refused=conflicts.refused + tuple(refused))
-    for one in found:
+    waiting = [] if transfer == "direct" else [one for one in found if not _is_there(one, root)]
+    if dry_run:
+        return replace(conflicts, refused=tuple(refused))
+    for one in waiting:
         _bring(one, root, transfer)
     done = _register(db, found, kind, archive, run, check_only=False)
     if transfer == "move" and not done.conflict:
-        for one in found:
-            Path(local_path(one.source)).unlink(missing_ok=True)
+        _remove_sources(found, root)
     return replace(done, refused=done.refused + tuple(refused))
 
 
+def _check_places(sources: Sequence[str], root: str, transfer: str) -> None:
+    remote = next((source for source in sources if not is_local(source)), None)
+    if remote is not None:
+        raise UsageError(f"{remote} is not on this machine: only --transfer direct is possible")
+    if not is_local(root) and transfer not in {"copy", "move"}:
+        raise UsageError(
+            f"the archive at {root} is not on this machine: --transfer {transfer} cannot reach it, copy can"
+        )
+
+
+def _remove_sources(found: Sequence[_Found], root: str) -> None:
+    for one in found:
+        source = local_path(one.source)
+        # a file that lies in its place already, or that the archive has a link to, is the archive's own
+        if not is_local(root) or os.path.realpath(source) != os.path.realpath(f"{local_path(root)}/{one.relpath}"):
+            Path(source).unlink(missing_ok=True)
+
+
 def _definition(db: Database, stored: Filetype) -> Filetype:
-    """Return the filetype with sources and patterns, which its camera or plug-in knows and the registry does not."""
+    """Return the filetype as its camera or plug-in has it by now; the registry knows it as it was registered."""
     camera = db.mapper(stored.name)
     known = plugins().filetypes() if camera is None else camera.filetypes
     return known.get(stored.name, stored)
 
 
 def _by_column(filetype: Filetype, given: Mapping[str, str]) -> dict[str, str]:
-    return {filetype.column(name).name: value for name, value in given.items()}
+    out = {}
+    for name, value in given.items():
+        column = filetype.column(name)
+        try:
+            CONVERTERS[column.type](value)
+        except (ValueError, OverflowError) as error:
+            raise UsageError(f"column {column.name}: {error}, not {value!r}") from error
+        out[column.name] = value
+    return out
 
 
 def _expand(sources: Iterable[str], root: str) -> list[str]:
@@ -150,6 +185,7 @@ class _Looker:
     transfer: str
     run: Run | None
     given: Mapping[str, str]
+    derive: Callable[[Mapping[str, object]], dict[str, object]] | None = None
 
     def at_all(self, sources: Sequence[str], progress: Progress | None) -> tuple[list[_Found], list[Refusal]]:
         """Return what was found out, and the files that could not be understood."""
@@ -174,6 +210,9 @@ class _Looker:
         metadata: dict[str, Any] = dict(self._from_name(source))
         metadata |= _gather(source, self.filetype)
         metadata |= self.given
+        if self.derive is not None:
+            metadata = self.derive(metadata) | metadata
+        self._check(metadata)
         row = {name.lower(): value for name, value in metadata.items() if name != "corners"}
         corners = metadata.get("corners")
         if corners is not None:
@@ -182,6 +221,24 @@ class _Looker:
         relpath = self._relpath(source, metadata)
         facts = {"relpath": relpath, "filesize": digest.filesize, "md5sum": digest.md5sum, "sha256": digest.sha256}
         return _Found(source, relpath, row | facts, digest)
+
+    def _check(self, metadata: Mapping[str, object]) -> None:
+        """Find here what is wrong with one file: the table of all files would be refused as a whole."""
+        for column in self.filetype.columns:
+            value = metadata.get(column.name)
+            try:
+                if value is not None:
+                    CONVERTERS[column.type](value)
+                elif column.required:
+                    pattern = self.filetype.name_pattern
+                    where = (
+                        f"the name does not fit {pattern.text}"
+                        if pattern and column.source == "name"
+                        else column.source
+                    )
+                    raise ValueError(f"nothing says it ({where})")
+            except (ValueError, OverflowError) as error:
+                raise IntegrityError(f"column {column.name}: {error}") from error
 
     def _from_name(self, source: str) -> Mapping[str, object]:
         if self.filetype.name_pattern is None:
@@ -260,18 +317,29 @@ def _read(reader: RowReader, found: Sequence[_Found], start: int) -> list[NewFil
     return reader.files(Batch({name: [one.row.get(name) for one in found] for name in names}, start + 1, len(found)))
 
 
+def _is_there(one: _Found, root: str) -> bool:
+    """Whether the archive has the file already."""
+    url = f"{root}/{one.relpath}"
+    if is_local(url):
+        there, whole = os.path.lexists(local_path(url)), os.path.isfile(local_path(url))
+    else:
+        import fsspec
+
+        files, path = fsspec.core.url_to_fs(url)
+        there = whole = files.exists(path)
+    if there and not (whole and _digest(url) == one.digest):
+        raise ConflictError(
+            f"{local_path(url)} lies in the archive with other bytes than {one.source}: nothing was changed"
+        )
+    return bool(there)
+
+
 def _bring(one: _Found, root: str, transfer: str) -> None:
-    """Put a file into the archive, aside first; one that is there with the same bytes is left alone."""
-    if transfer == "direct":
-        return
+    """Put a file into the archive, aside first."""
     if not is_local(root):
         _upload(one, root)
         return
     source, target = Path(local_path(one.source)), Path(local_path(root)) / one.relpath
-    if os.path.lexists(target):
-        if not target.exists() or digest_file(target) != one.digest:
-            raise ConflictError(f"{target} lies in the archive with other bytes than {source}: nothing was registered")
-        return
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.name}.dbb-{os.getpid()}")
     aside.unlink(missing_ok=True)
@@ -299,12 +367,6 @@ def _upload(one: _Found, root: str) -> None:
     import fsspec
 
     files, path = fsspec.core.url_to_fs(f"{root}/{one.relpath}")
-    if files.exists(path):
-        if _digest(f"{root}/{one.relpath}") != one.digest:
-            raise ConflictError(
-                f"{root}/{one.relpath} is there with other bytes than {one.source}: nothing was registered"
-            )
-        return
     files.put_file(local_path(one.source), path)
     if files.size(path) != one.digest.filesize:
         raise IntegrityError(f"{root}/{one.relpath}: the copy is incomplete")

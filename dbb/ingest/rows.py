@@ -107,7 +107,13 @@ class RowReader:
 
     def _columns(self, batch: Batch) -> dict[str, Sequence[Any]]:
         renamed = {given.lower(): wanted for wanted, given in (self.rename or {}).items()}
-        columns = {renamed.get(name.lower(), name).lower(): values for name, values in batch.columns.items()}
+        columns: dict[str, Sequence[Any]] = {}
+        for name, values in batch.columns.items():
+            known = renamed.get(name.lower(), name).lower()
+            if known in columns:
+                raise TableError(f"{self.name}: two columns, one of them {name!r}, stand for {known}")
+            # nothing between two commas is no value in CSV; so is an empty text elsewhere
+            columns[known] = [None if value == "" else value for value in values] if "" in values else values
         missing = [
             given
             for given in (self.rename or {}).values()
@@ -131,7 +137,8 @@ class RowReader:
         self, filetype: Filetype, columns: Mapping[str, Sequence[Any]], rows: Sequence[int], batch: Batch
     ) -> Iterator[NewFile]:
         def converted(name: str, convert: Callable[[object], object]) -> list[object]:
-            return self._convert(name, [columns[name][row] for row in rows], convert, rows, batch)
+            label = own[name].name if name in own else name
+            return self._convert(label, [columns[name][row] for row in rows], convert, rows, batch)
 
         own = {column.name.lower(): column for column in filetype.columns}
         used = {name for name in columns if name in own or name in _FILE_CONVERTERS}

@@ -43,6 +43,8 @@ ops_filetype = sa.Table(
     _name("description"),
     _name("dataset_type"),
     _name("mapper"),
+    _name("directory"),
+    _name("name_pattern"),
 )
 ops_filetype_metadata = sa.Table(
     "ops_filetype_metadata",
@@ -50,6 +52,7 @@ ops_filetype_metadata = sa.Table(
     _name("filetype", sa.ForeignKey("ops_filetype.filetype"), primary_key=True),
     _name("column_name", primary_key=True),
     _name("column_type", nullable=False),
+    _name("source", nullable=False),
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("key_position", sa.Integer),
     sa.Column("required", sa.Boolean, nullable=False),

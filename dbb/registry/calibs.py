@@ -6,7 +6,6 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -158,16 +157,10 @@ def version_types(conn: sa.Connection, version: str) -> list[str]:
     return found
 
 
-def validity_join(
-    filetype: Filetype, table: sa.Table, version: str
-) -> tuple[sa.FromClause, list[str], list[sa.ColumnElement[Any]]]:
-    """Return what `dbb.registry.select.select_files` must join to get the validity of each calibration."""
-    certified = (
-        sa.select(certified_calibration)
-        .where(certified_calibration.c.version == version, certified_calibration.c.filetype == filetype.name)
-        .subquery("certified")
-    )
-    return certified, ["desfile_id"], [certified.c.valid_start, certified.c.valid_end]
+def certified_in(filetype: Filetype, version: str) -> sa.FromClause:
+    """Return the validity ranges of a filetype in a version as a table: desfile_id, valid_start, valid_end."""
+    chosen = (certified_calibration.c.version == version, certified_calibration.c.filetype == filetype.name)
+    return sa.select(certified_calibration).where(*chosen).subquery("certified")
 
 
 def find_calibrations(

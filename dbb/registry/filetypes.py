@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from dbb.errors import ConflictError, UsageError
 from dbb.filetypes import Column, Filetype
-from dbb.registry._tables import column_type, metadata, metadata_table, ops_filetype, ops_filetype_metadata
+from dbb.patterns import Pattern, parse_pattern
+from dbb.registry._tables import column_type, desfile, metadata, metadata_table, ops_filetype, ops_filetype_metadata
 
 RESERVED = frozenset(
     (
@@ -48,7 +49,8 @@ class StoredFiletypes(Mapping[str, Filetype]):
         self._rows = {row.filetype: row for row in conn.execute(known)}
         self._columns: dict[str, list[Sequence[Any]]] = {}
         described = ops_filetype_metadata.c
-        chosen = (described.filetype, described.column_name, described.column_type, described.required)
+        names = ("filetype", "column_name", "column_type", "source", "required")
+        chosen = [described[name] for name in names]
         statement = sa.select(*chosen, described.key_position).order_by(described.filetype, described.position)
         for filetype, *column in conn.execute(statement):
             self._columns.setdefault(filetype, []).append(column)
@@ -67,14 +69,16 @@ class StoredFiletypes(Mapping[str, Filetype]):
 
     def _make(self, name: str) -> Filetype:
         row, columns = self._rows[name], self._columns.get(name, [])
-        keys = sorted((place, column) for column, _, _, place in columns if place is not None)
+        keys = sorted((place, column) for column, *_, place in columns if place is not None)
         return Filetype(
             name=name,
             dataset=row.dataset_type,
             table=row.metadata_table,
-            columns=tuple(Column(column, kind, required=required) for column, kind, required, _ in columns),
+            columns=tuple(Column(*column) for *column, _ in columns),
             keys=tuple(column for _, column in keys),
             description=row.description or "",
+            directory=row.directory and parse_pattern(row.directory),
+            name_pattern=row.name_pattern and parse_pattern(row.name_pattern),
         )
 
     def mapper_of(self, name: str) -> str | None:
@@ -93,7 +97,9 @@ class StoredFiletypes(Mapping[str, Filetype]):
 
 
 def register_filetypes(conn: sa.Connection, filetypes: Sequence[Filetype], mapper: str | None) -> list[str]:
-    """Add filetypes with their tables; a known one may have gained columns. Returns those that changed.
+    """Add filetypes with their tables; return those that changed.
+
+    A known one may have gained columns, and where its files lie and its metadata are found may be another place now.
 
     Raises
     ------
@@ -112,7 +118,10 @@ def register_filetypes(conn: sa.Connection, filetypes: Sequence[Filetype], mappe
         fresh = list(filetype.columns) if old is None else _new_columns(old, filetype)
         if old is None or fresh:
             _add_columns(conn, filetype, fresh, 0 if old is None else len(old.columns))
-            changed.append(filetype.name)
+        if old is not None and old.table is None and filetype.table is not None:
+            _give_table(conn, filetype.name, filetype.table)
+        moved = old is not None and _describe(conn, old, filetype)
+        changed += [filetype.name] if old is None or fresh or moved else []
     return changed
 
 
@@ -146,8 +155,44 @@ def _add(conn: sa.Connection, filetype: Filetype, mapper: str | None) -> None:
             description=filetype.description,
             dataset_type=filetype.dataset,
             mapper=mapper,
+            directory=_text(filetype.directory),
+            name_pattern=_text(filetype.name_pattern),
         )
     )
+
+
+def _text(pattern: Pattern | None) -> str | None:
+    return None if pattern is None else pattern.text
+
+
+def _describe(conn: sa.Connection, old: Filetype, new: Filetype) -> bool:
+    """Note what may change of a known filetype: its patterns, its description, the sources of its columns."""
+    if (old.description, old.directory, old.name_pattern) != (new.description, new.directory, new.name_pattern):
+        values = {
+            "description": new.description,
+            "directory": _text(new.directory),
+            "name_pattern": _text(new.name_pattern),
+        }
+        conn.execute(sa.update(ops_filetype).where(ops_filetype.c.filetype == new.name).values(values))
+        changed = True
+    else:
+        changed = False
+    sources = {column.name.lower(): column.source for column in old.columns}
+    described = ops_filetype_metadata
+    for column in new.columns:
+        if sources.get(column.name.lower(), column.source) != column.source:
+            this = (described.c.filetype == new.name, sa.func.lower(described.c.column_name) == column.name.lower())
+            conn.execute(sa.update(described).where(*this).values(source=column.source))
+            changed = True
+    return changed
+
+
+def _give_table(conn: sa.Connection, filetype: str, name: str) -> None:
+    """Tie a filetype that had no columns to its table, which gets a row for each of its files."""
+    tied = sa.update(ops_filetype).where(ops_filetype.c.filetype == filetype).values(metadata_table=name)
+    conn.execute(tied)
+    files = sa.select(desfile.c.id).where(desfile.c.filetype == filetype)
+    conn.execute(sa.insert(metadata_table(sa.MetaData(), name, ())).from_select(["desfile_id"], files))
 
 
 def _add_columns(conn: sa.Connection, filetype: Filetype, columns: Sequence[Column], first: int) -> None:
@@ -156,6 +201,7 @@ def _add_columns(conn: sa.Connection, filetype: Filetype, columns: Sequence[Colu
             "filetype": filetype.name,
             "column_name": column.name,
             "column_type": column.type,
+            "source": column.source,
             "position": first + n,
             "key_position": filetype.keys.index(column.name) if column.name in filetype.keys else None,
             "required": column.required,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -59,14 +58,30 @@ class FileQuery:
 FILE_COLUMNS = ("id", "filename", "compression", "filesize", "md5sum", "sha256", "pfw_attempt_id")
 PLACE_COLUMNS = ("archive_name", "path")
 FIXED = len(FILE_COLUMNS) + len(PLACE_COLUMNS) + 1
-"""Where a row's metadata begin: file columns, place columns, the run's rank, then the filetype's columns."""
+"""Where the data id begins in a row: file columns, place columns and the run's rank come first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to select of each file besides the fixed columns and its data id.
+
+    Parameters
+    ----------
+    columns
+        Expressions over the metadata table and `joined`.
+    joined
+        A further table, outer-joined.
+    ties
+        Names of the columns that it shares with the metadata table.
+    """
+
+    columns: tuple[sa.ColumnElement[Any], ...]
+    joined: sa.FromClause | None = None
+    ties: tuple[str, ...] = ()
 
 
 def select_files(
-    db: Database,
-    conn: sa.Connection,
-    query: FileQuery,
-    join: tuple[sa.FromClause, Sequence[str], Sequence[sa.ColumnElement[Any]]] | None = None,
+    db: Database, conn: sa.Connection, query: FileQuery, wanted: Wanted | None = None
 ) -> tuple[Filetype, sa.Select[Any]]:
     """Return the filetype and a SELECT of its files, ordered by data id, rank of the run, file, preference of archive.
 
@@ -76,27 +91,23 @@ def select_files(
         The registry, and the connection to look up runs and versions with.
     query
         The question.
-    join
-        A further table, the columns that tie it to the metadata table, and what to select of it.
+    wanted
+        What follows the fixed columns and the data id in each row; the filetype's columns if None.
     """
     filetype = db.filetype(query.filetype)
     table = db.table(filetype)
     ranks = rank_runs(conn, query.runs) if query.runs else {}
-    prefer = _preference(query.archives or archive_order(archives(conn), ()))
-    origin: sa.FromClause = desfile if table is None else desfile.join(table, table.c.desfile_id == desfile.c.id)
-    origin = origin.outerjoin(file_archive_info, file_archive_info.c.desfile_id == desfile.c.id)
-    extra: Sequence[sa.ColumnElement[Any]] = ()
-    if join is not None and table is not None:
-        other, ties, extra = join
-        origin = origin.outerjoin(other, sa.and_(*(other.c[tie] == table.c[tie] for tie in ties)))
     rank = _rank(ranks)
+    keys = [table.c[key.lower()] for key in filetype.keys] if table is not None else []
+    if wanted is None:
+        wanted = Wanted(tuple(table.c[column.name.lower()] for column in filetype.columns if table is not None))
     statement = sa.select(
         *(desfile.c[name] for name in FILE_COLUMNS),
         *(file_archive_info.c[name] for name in PLACE_COLUMNS),
         rank.label("run_rank"),
-        *(table.c[column.name.lower()] for column in filetype.columns if table is not None),
-        *extra,
-    ).select_from(origin)
+        *keys,
+        *wanted.columns,
+    ).select_from(_origin(table, wanted))
     if table is None or _is_shared(db, filetype):
         statement = statement.where(desfile.c.filetype == filetype.name)
     if ranks:
@@ -104,8 +115,19 @@ def select_files(
         statement = statement.where(sa.or_(in_runs, desfile.c.pfw_attempt_id.is_(None)))
     for node, text in _conditions(query):
         statement = statement.where(_condition(db, conn, filetype, table, node, text, query.overlaps))
-    keys = [table.c[key.lower()] for key in filetype.keys] if table is not None else []
-    return filetype, statement.order_by(*keys, *([rank] if len(ranks) > 1 else []), desfile.c.id, prefer)
+    order = [*keys, rank] if len(set(ranks.values())) > 1 else keys
+    prefer = _preference(query.archives or archive_order(archives(conn), ()))
+    # the metadata table's own number: its index then gives the whole order without a sort
+    return filetype, statement.order_by(*order, desfile.c.id if table is None else table.c.desfile_id, *prefer)
+
+
+def _origin(table: sa.Table | None, wanted: Wanted) -> sa.FromClause:
+    origin: sa.FromClause = desfile if table is None else table.join(desfile, table.c.desfile_id == desfile.c.id)
+    origin = origin.outerjoin(file_archive_info, file_archive_info.c.desfile_id == desfile.c.id)
+    joined = wanted.joined
+    if joined is None or table is None:
+        return origin
+    return origin.outerjoin(joined, sa.and_(*(joined.c[tie] == table.c[tie] for tie in wanted.ties)))
 
 
 def _is_shared(db: Database, filetype: Filetype) -> bool:
@@ -125,9 +147,9 @@ def _rank(ranks: Mapping[int, int]) -> sa.ColumnElement[int]:
     return sa.case(ranks, value=desfile.c.pfw_attempt_id, else_=_UNRANKED)
 
 
-def _preference(order: Sequence[str]) -> sa.ColumnElement[Any]:
+def _preference(order: Sequence[str]) -> list[sa.ColumnElement[Any]]:
     ranks = {name: place for place, name in enumerate(order)}
-    return sa.case(ranks, value=file_archive_info.c.archive_name) if len(ranks) > 1 else sa.literal(0)
+    return [sa.case(ranks, value=file_archive_info.c.archive_name)] if len(ranks) > 1 else []
 
 
 def _condition(
@@ -166,27 +188,26 @@ def resolve(rows: Iterable[Sequence[Any]], filetype: Filetype, *, unique: bool) 
     AmbiguousError
         If two files of equal rank have one data id; names both.
     """
-    columns = [column.name for column in filetype.columns]
-    places = [FIXED + columns.index(key) for key in filetype.keys]
-    # itemgetter gives a bare value for one index and refuses none
-    key_of = itemgetter(*places) if places else lambda row: None
-    rank_at = FIXED - 1
+    end, rank_at = FIXED + len(filetype.keys), FIXED - 1
     last: Sequence[Any] | None = None
     last_key: object = None
     for row in rows:
-        key = key_of(row)
         if last is not None and row[0] == last[0]:
             continue
-        if unique and last is not None and key == last_key:
-            if row[rank_at] == last[rank_at]:
-                raise AmbiguousError(_two_files(filetype, row, last, places))
-            continue
-        last, last_key = row, key
+        if unique:
+            key = row[FIXED:end]
+            if key == last_key and last is not None:
+                if row[rank_at] == last[rank_at]:
+                    raise AmbiguousError(_two_files(filetype, row, last))
+                continue
+            last_key = key
+        last = row
         yield row
 
 
-def _two_files(filetype: Filetype, row: Sequence[Any], other: Sequence[Any], places: Sequence[int]) -> str:
-    data_id = " ".join(f"{key}={row[place]}" for key, place in zip(filetype.keys, places, strict=True))
+def _two_files(filetype: Filetype, row: Sequence[Any], other: Sequence[Any]) -> str:
+    values = row[FIXED : FIXED + len(filetype.keys)]
+    data_id = " ".join(f"{key}={value}" for key, value in zip(filetype.keys, values, strict=True))
     first, second = (describe_place(one) for one in (other, row))
     return (
         f"two files of {filetype.name} have the data id {data_id or '(none)'}:\n    {first}\n    {second}\n"

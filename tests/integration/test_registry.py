@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from registries import contents, rows
+from registries import contents, rows, small_registry
 
 from dbb import Registry
 from dbb.errors import ConflictError, DbbError, NotFoundError, UsageError
 from dbb.filetypes import Filetype, load_filetypes
+from dbb.plugins import plugins
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ci_hsc_mini"
 # The first query of the note, as operators type it.
@@ -37,7 +38,7 @@ good = "bool"
 @pytest.fixture
 def registry(registry_url: str) -> Iterator[Registry]:
     """An empty registry for HSC with one archive."""
-    with Registry.create(registry_url, mapper="hsc") as opened:
+    with small_registry(registry_url, "calexp", "deepcoadd_calexp", "deepcoadd_tempexp", "hsc_raw") as opened:
         opened.add_archive("home", "/data/home")
         yield opened
 
@@ -73,6 +74,13 @@ def ingest(registry: Registry, filetype: str, *given: dict[str, Any], run: str |
 
 
 # making and opening
+
+
+def test_a_new_registry_has_every_filetype_of_its_camera(registry_url: str) -> None:
+    with Registry.create(registry_url, mapper="hsc") as registry:
+        assert registry.mapper_name == "hsc"
+        assert set(registry.filetypes()) == set(plugins().mapper("hsc").filetypes)
+        assert {"calexp", "hsc_raw", "deepcoadd_calexp", "dbb_schema"} <= set(contents(registry))
 
 
 def test_a_second_registry_in_one_place_is_refused_and_the_first_unharmed(bare: Registry) -> None:

@@ -9,6 +9,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from dbb import Registry
+from dbb.plugins import plugins
+
+
+def small_registry(url: str, *filetypes: str) -> Registry:
+    """Make a registry for HSC with a few of its filetypes: the tables of all take longer to make than most tests."""
+    with Registry.create(url) as made:
+        execute(made, "update dbb_schema set mapper = 'hsc'")
+    opened = Registry(url)
+    opened.register_filetypes([plugins().mapper("hsc").filetypes[name] for name in filetypes], "hsc")
+    return opened
 
 
 def contents(registry: Registry) -> dict[str, list[tuple[Any, ...]]]:

@@ -1,0 +1,177 @@
+"""The two SQLite files of a job hold what they were given, and refuse what could not be found again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from demo_survey import select
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dbb.butler.camera import camera_layout
+from dbb.butler.layout import ExposureRegistry, Layout, write_calibrations
+from dbb.errors import AmbiguousError, UsageError
+from dbb.plugins import plugins
+
+LAYOUT = Layout(
+    mapper_class="lsst.obs.x.XMapper",
+    raw={"visit": "int", "ccd": "int", "filter": "text", "taiObs": "text", "expTime": "double"},
+    visit=["visit", "filter", "taiObs"],
+    exposure=["visit", "ccd"],
+    calibrations=["bias", "flat"],
+)
+ROWS = [
+    (1, 2, "r", "2013-06-17", 30.0),
+    (1, 3, "r", "2013-06-17", None),
+    (4, 2, None, "2013-06-18", 0.5),
+]
+BIAS: dict[str, Any] = {
+    "dataset": "bias", "path": "in/CALIB/b", "data_id": {"ccd": 2, "calibDate": "2013-01-01"},
+    "calib_date": "2013-01-01", "valid_start": "2013-01-01", "valid_end": "2014-01-01",
+}  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "registry.sqlite3"
+
+
+def written(path: Path, rows: list[tuple[Any, ...]], layout: Layout = LAYOUT) -> Path:
+    registry = ExposureRegistry(path, layout)
+    for row in rows:
+        registry.add(row)
+    registry.close()
+    return path
+
+
+def test_rows_are_kept_in_order_with_one_row_per_visit(path: Path) -> None:
+    written(path, ROWS)
+    assert select(path, "SELECT id, visit, ccd, filter, taiObs, expTime FROM raw ORDER BY id") == [
+        (number, *row) for number, row in enumerate(ROWS, start=1)
+    ]
+    assert select(path, "SELECT * FROM raw_visit ORDER BY visit") == [(1, "r", "2013-06-17"), (4, None, "2013-06-18")]
+
+
+def test_the_first_row_of_a_visit_stands_for_it(path: Path) -> None:
+    written(path, [(1, 2, "r", "2013-06-17", 1.0), (1, 3, "i", "2013-06-18", 1.0)])
+    assert select(path, "SELECT * FROM raw_visit") == [(1, "r", "2013-06-17")]
+
+
+def test_rows_are_given_back_as_they_were_added(path: Path) -> None:
+    registry = ExposureRegistry(path, LAYOUT)
+    for row in ROWS:
+        registry.add(row)
+    assert [tuple(row.values()) for row in registry.rows()] == ROWS
+    assert [list(row) for row in registry.rows()] == [list(LAYOUT.raw)] * 3
+    registry.close()
+
+
+def test_many_rows_come_in_batches(path: Path) -> None:
+    rows = [(visit, 1, "r", "2013-06-17", 1.0) for visit in range(12_001)]
+    written(path, rows)
+    assert select(path, "SELECT count(*), min(visit), max(visit) FROM raw") == [(12_001, 0, 12_000)]
+    assert select(path, "SELECT count(*) FROM raw_visit") == [(12_001,)]
+
+
+def test_no_journal_is_left_beside_the_file(path: Path) -> None:
+    written(path, ROWS)
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+@given(texts=st.lists(st.text(max_size=20), min_size=1, max_size=5))
+def test_values_are_bound_and_never_part_of_the_sql(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+    path = tmp_path_factory.mktemp("sql") / "r.sqlite3"
+    texts = [text.encode("utf-8", "replace").decode() for text in texts]
+    written(path, [(number, 1, text, "x'; DROP TABLE raw; --", 1.0) for number, text in enumerate(texts)])
+    assert [row[0] for row in select(path, "SELECT filter FROM raw ORDER BY id")] == texts
+
+
+@pytest.mark.parametrize(
+    "rows", [[(1, 2, "r", "d", 1.0)] * 2, [([1], 2, "r", "d", 1.0)], [(1 << 70, 2, "r", "d", 1.0)], [(1, 2)]]
+)
+def test_rows_that_cannot_be_stored_are_refused_in_words(path: Path, rows: list[tuple[Any, ...]]) -> None:
+    with pytest.raises(UsageError, match="the exposures cannot be rows of the job's registry"):
+        written(path, rows)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"raw": {"visit": "int", "ccd; DROP": "int"}},
+        {"raw": {"visit": "int", "ccd": "blob"}},
+        {"raw": {"visit": "int", "ccd": "int) --"}},
+        {"visit": ["visit", "other"]},
+        {"visit": []},
+        {"exposure": []},
+        {"exposure": ["visit", "tract"]},
+        {"calibrations": ["bias", "fl at"]},
+        {"calibrations": ["bias", "BIAS"]},
+        {"calibrations": ["bias", ""]},
+    ],
+)
+def test_a_layout_holds_names_that_sql_can_have(changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        replace(LAYOUT, **changes)
+
+
+def test_a_layout_comes_back_from_its_form_in_a_manifest() -> None:
+    for layout in (LAYOUT, camera_layout(plugins().mapper("hsc"), "both")):
+        assert Layout.from_dict(layout.as_dict()) == replace(
+            layout, visit=list(layout.visit), exposure=list(layout.exposure), calibrations=list(layout.calibrations)
+        )
+
+
+@pytest.mark.parametrize("key", ["class", "raw", "visit", "exposure", "calibrations"])
+def test_a_form_that_lacks_something_is_refused(key: str) -> None:
+    form = {name: value for name, value in LAYOUT.as_dict().items() if name != key}
+    with pytest.raises(UsageError, match=f"the manifest's entry 'butler' is incomplete: '{key}'"):
+        Layout.from_dict(form)
+
+
+@pytest.mark.parametrize("value", [None, 5, [1], {"a": 1}])
+def test_a_form_of_wrong_types_is_refused(value: object) -> None:
+    with pytest.raises(UsageError):
+        Layout.from_dict(LAYOUT.as_dict() | {"raw": value})
+
+
+def test_layouts_of_the_eras_differ_in_their_calibrations() -> None:
+    camera = plugins().mapper("hsc")
+    assert list(camera_layout(camera, "2017").calibrations) == ["bias", "dark", "flat", "fringe"]
+    assert list(camera_layout(camera, "2021").calibrations) == ["bias", "dark", "flat", "fringe", "sky", "defects"]
+
+
+def test_calibrations_without_a_filter_get_the_word_of_the_butlers_ingest(path: Path) -> None:
+    flat = BIAS | {"dataset": "flat", "data_id": {"ccd": 2, "calibDate": "2013-01-01", "filter": "r"}}
+    write_calibrations(path, LAYOUT, [BIAS, flat])
+    columns = "filter, ccd, calibDate, validStart, validEnd"
+    dates = ("2013-01-01", "2013-01-01", "2014-01-01")
+    assert select(path, f"SELECT {columns} FROM bias") == [("NONE", 2, *dates)]
+    assert select(path, f"SELECT {columns} FROM flat") == [("r", 2, *dates)]
+    assert select(path, "SELECT * FROM flat_visit") == [("2013-01-01", "r")]
+
+
+def test_tables_of_types_without_calibrations_are_there_and_empty(path: Path) -> None:
+    write_calibrations(path, LAYOUT, [])
+    assert select(path, "SELECT (SELECT count(*) FROM bias), (SELECT count(*) FROM flat_visit)") == [(0, 0)]
+
+
+def test_two_calibrations_with_one_key_are_refused(path: Path) -> None:
+    with pytest.raises(AmbiguousError, match=r"two bias .*filter=NONE ccd=2 calibDate=2013-01-01"):
+        write_calibrations(path, LAYOUT, [BIAS, BIAS])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"dataset": "dark"}, "'dark' is no calibration type of this camera; known: bias, flat"),
+        ({"data_id": {}}, "the bias calibration in/CALIB/b has no ccd in its data id"),
+        ({"valid_end": ["x"]}, "cannot be a row of a registry"),
+    ],
+)
+def test_a_calibration_that_cannot_be_stored_is_named(path: Path, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        write_calibrations(path, LAYOUT, [BIAS | changes])
+    assert words in str(caught.value)
