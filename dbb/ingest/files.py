@@ -173,7 +173,13 @@ def _matches(source: str, root: str) -> list[str]:
 
     url = source if "://" in source else f"{root}/{source}"
     files, path = fsspec.core.url_to_fs(url)
-    return sorted(files.unstrip_protocol(match) for match in files.glob(path))
+    # a file system spells its URLs in its own way: what lies under the root shall begin as the root does
+    same = root.partition("://")[0] == url.partition("://")[0]
+    base = fsspec.core.url_to_fs(root)[1] + "/" if same else None
+    return [
+        f"{root}/{match.removeprefix(base)}" if base and match.startswith(base) else files.unstrip_protocol(match)
+        for match in sorted(files.glob(path))
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +201,8 @@ class _Looker:
                 found.append(self.at(source))
             except (UsageError, ConflictError, NotFoundError, PluginError):
                 raise  # the request is wrong, not this one file
-            except (DbbError, OSError) as error:
-                refused.append(Refusal(self._name(source), str(error)))
+            except (DbbError, OSError, UnicodeError) as error:
+                refused.append(Refusal(self._name(source).encode(errors="backslashreplace").decode(), str(error)))
             if progress is not None:
                 progress(number)
         return found, refused
@@ -218,7 +224,7 @@ class _Looker:
         if corners is not None:
             row |= {name: getattr(corners, name) for name in type(corners).__dataclass_fields__}
         digest = _digest(source)
-        relpath = self._relpath(source, metadata)
+        relpath = str(CONVERTERS["str"](self._relpath(source, metadata)))
         facts = {"relpath": relpath, "filesize": digest.filesize, "md5sum": digest.md5sum, "sha256": digest.sha256}
         return _Found(source, relpath, row | facts, digest)
 

@@ -17,7 +17,7 @@ def demo_said(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder that the demo made, and what it printed."""
     folder = tmp_path_factory.mktemp("docs") / "demo"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DBB_")}
-    command = [sys.executable, PROJECT / "examples" / "ci_hsc_mini" / "demo.py", "--folder", folder]
+    command = [sys.executable, str(PROJECT / "examples/ci_hsc_mini/demo.py"), "--folder", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout

@@ -30,7 +30,7 @@ def test_writing_an_output_leaves_the_input_alone(demo_folder: Path) -> None:
 
 def test_a_folder_that_it_has_not_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
-    command = [sys.executable, DEMO, "--folder", tmp_path]
+    command = [sys.executable, str(DEMO), "--folder", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert f"{tmp_path} exists and was not made by this demo" in done.stderr

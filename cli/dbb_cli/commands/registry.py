@@ -29,7 +29,8 @@ def create(url: str, mapper: str | None, dry_run: bool) -> None:
         create_registry(engine, mapper, dry_run=dry_run)
     finally:
         engine.dispose()
-    click.echo(f"{url}: {'would be created' if dry_run else 'created'}", err=True)
+    shown = engine.url.render_as_string()  # with a password masked
+    click.echo(f"{shown}: {'would be created' if dry_run else 'created'}", err=True)
 
 
 @click.command()

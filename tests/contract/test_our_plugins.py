@@ -1,0 +1,126 @@
+"""Our own plug-ins keep the contracts that we ask of everybody's."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from dbb.filetypes import Filetype
+from dbb.mapper import Mapper
+from dbb.testing import (
+    CommandsContract,
+    FiletypesContract,
+    GatherMetadataContract,
+    MapperContract,
+    StageInContract,
+    TranslateHeaderContract,
+)
+from dbb_cli.commands import dbb_commands
+from dbb_mappers.hsc import dbb_mappers, dbb_translate_header
+from dbb_plugins.fits import dbb_gather_metadata
+from dbb_plugins.staging import dbb_stage_in
+
+HSC = dbb_mappers()[0]
+HEADER: Mapping[str, object] = {
+    "EXP-ID": "HSCE00903334",
+    "FRAMEID": "HSCA90333426",
+    "DET-ID": 23,
+    "FILTER01": "HSC-r",
+    "OBJECT": "STRIPE82L",
+    "DATE-OBS": "2013-06-17",
+    "MJD": 56460.5,
+    "EXPTIME": 30.0,
+    "INST-PA": 0.0,
+    "T_CFGFIL": "20130327.cfg",
+    "PROP-ID": "o13015",
+    "DATA-TYP": "OBJECT",
+}
+
+
+class TestHscMapper(MapperContract):
+    @pytest.fixture
+    def mapper(self) -> Mapper:
+        return HSC
+
+
+class TestHscHeaders(TranslateHeaderContract):
+    @pytest.fixture
+    def translate(self) -> Callable[..., dict[str, object] | None]:
+        return dbb_translate_header
+
+    @pytest.fixture
+    def filetype(self) -> Filetype:
+        return HSC.filetypes["hsc_raw"]
+
+    @pytest.fixture
+    def header(self) -> Mapping[str, object]:
+        return HEADER
+
+
+class TestFiletypeFiles(FiletypesContract):
+    @pytest.fixture
+    def paths(self) -> Sequence[Path]:
+        return [HSC.folder / "filetypes.toml"]
+
+
+class TestFits(GatherMetadataContract):
+    @pytest.fixture
+    def gather(self) -> Callable[..., dict[str, object] | None]:
+        return dbb_gather_metadata
+
+    @pytest.fixture
+    def filetype(self) -> Filetype:
+        return HSC.filetypes["hsc_raw"]
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        path = tmp_path / "HSCA90333426.fits"
+        fits.PrimaryHDU(np.zeros((2, 2), np.int16), fits.Header(HEADER.items())).writeto(path)
+        return path
+
+
+class TestStaging(StageInContract):
+    @pytest.fixture
+    def stage_in(self) -> Callable[..., Any]:
+        return dbb_stage_in
+
+    @pytest.fixture
+    def root(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+        folder = tmp_path_factory.mktemp("served")
+        (folder / "file").write_bytes(b"bytes from afar")
+
+        class Quiet(http.server.SimpleHTTPRequestHandler):
+            def log_message(self, *args: object) -> None:
+                pass
+
+        with http.server.ThreadingHTTPServer(
+            ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
+        ) as server:
+            thread = threading.Thread(target=server.serve_forever)
+            thread.start()
+            yield f"http://127.0.0.1:{server.server_port}"
+            server.shutdown()
+            thread.join()
+
+    @pytest.fixture
+    def served(self, root: str) -> tuple[str, bytes]:
+        return f"{root}/file", b"bytes from afar"
+
+    @pytest.fixture
+    def absent(self, root: str) -> str:
+        return f"{root}/nothing"
+
+
+class TestCommands(CommandsContract):
+    @pytest.fixture
+    def commands(self) -> Sequence[click.Command]:
+        return dbb_commands()
