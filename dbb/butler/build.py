@@ -7,22 +7,26 @@ size, which the directory knows. Only copies are read, and checked while their b
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dbb.butler.config import format_config
 from dbb.butler.layout import ExposureRegistry, Layout, write_calibrations
+from dbb.butler.linker import CONFLICT, MOST_PROBLEMS, LinkMaker, source_problem
 from dbb.butler.manifest import ManifestWriter
 from dbb.errors import AmbiguousError, ConflictError, DbbError, IntegrityError, UnsafePathError, UsageError
 from dbb.patterns import is_safe_path, safe_path
 from dbb.storage import StageRequest, copy_checked, is_local, local_path, new_folder
 
+if TYPE_CHECKING:
+    from dbb.butler.linkprocess import LinkProcess
+
 REMOTE_BATCH = 256
-_MOST_PROBLEMS = 10
+MANY_LINKS = 1_000
+"""From so many links on, a second process makes them: starting it costs as much as some hundred links."""
 _OWN_FILES = frozenset({"in/repositoryCfg.yaml", "in/registry.sqlite3", "in/CALIB/calibRegistry.sqlite3"})
 Entry = Mapping[str, Any]
 Progress = Callable[[int], object]
@@ -102,9 +106,8 @@ class JobBuilder:
         self._calibs: list[Entry] = []
         self._problems: list[str] = []
         self._remote: list[StageRequest] = []
-        self._folders: dict[str, str] = {}
-        self._open_folder: str | None = None
-        self._open_descriptor = -1
+        self._links: LinkMaker | LinkProcess | None = None
+        self._links_made = 0
         self._paths: set[str] = set(_OWN_FILES)
         if aside is not None:
             self._begin(aside)
@@ -119,6 +122,7 @@ class JobBuilder:
         self._stream = (aside / "manifest.json").open("x", encoding="utf-8", buffering=1 << 18)
         self._manifest = ManifestWriter(self._stream, self._head.as_dict(1))
         self._manifest.open("inputs")
+        self._links = LinkMaker(str(aside))
 
     def add(self, array: str, entry: Entry) -> None:
         """Stage what an entry of ``inputs``, ``calibs`` or ``files`` names, and note it."""
@@ -154,79 +158,63 @@ class JobBuilder:
 
     def _stage(self, entry: Entry, path: str) -> None:
         source = entry["source"]
+        if "\0" in source:
+            raise UnsafePathError(f"source {source!r} holds a NUL character")
         local, mode = is_local(source), self._head.stage
         if mode == "auto":
             mode = "symlink" if local else "copy"
         if not local and mode != "copy":
             raise UsageError(f"{source} is not on this machine, so it cannot be staged by {mode}: use auto or copy")
         self._staged[mode] = self._staged.get(mode, 0) + 1
-        if local and not self._is_sound(source, entry.get("filesize")):
+        if mode in {"symlink", "relsymlink"} and self._aside is not None:
+            self._link(local_path(source), entry.get("filesize"), path, relative=mode == "relsymlink")
             return
-        if self._aside is None:
-            return
-        try:
-            folder, _, name = path.rpartition("/")
-            if mode == "symlink":
-                os.symlink(
-                    source[7:] if source.startswith("file://") else source, name, dir_fd=self._descriptor(folder)
-                )
-                return
-            target = f"{self._folder(folder)}/{name}"
-            if mode == "relsymlink":
-                os.symlink(os.path.relpath(local_path(source), self._final / os.path.dirname(path)), target)
-            elif mode == "hardlink":
-                self._hardlink(local_path(source), target)
-            else:
-                self._copy(
-                    StageRequest(source, target, entry.get("filesize"), entry.get("md5sum"), entry.get("sha256")), local
-                )
-        except (FileExistsError, NotADirectoryError) as error:
-            raise ConflictError(f"{source} cannot be {path}: a file and a folder would have one name there") from error
+        problem = source_problem(local_path(source), entry.get("filesize")) if local else ""
+        if problem:
+            self._problem(problem)
+        elif self._aside is not None:
+            facts = (entry.get(name) for name in ("filesize", "md5sum", "sha256"))
+            self._bring(StageRequest(source, f"{self._aside}/{path}", *facts), path, mode)
 
-    def _is_sound(self, source: str, filesize: int | None) -> bool:
+    def _link(self, source: str, filesize: int | None, path: str, *, relative: bool) -> None:
+        target = source
+        if relative:
+            folder = path[: path.rindex("/")]
+            target = os.path.relpath(source, self._final / folder)
+        assert self._links is not None
+        if self._links_made == MANY_LINKS and isinstance(self._links, LinkMaker) and (os.cpu_count() or 1) > 1:
+            from dbb.butler.linkprocess import LinkProcess  # a small job need not know of processes
+
+            self._links.close()
+            self._links = LinkProcess(str(self._aside))
+        self._links_made += 1
+        problem = self._links.link(source, filesize, target, path)
+        if problem:
+            self._problem(problem)
+
+    def _bring(self, request: StageRequest, path: str, mode: str) -> None:
         try:
-            found = os.stat(source[7:] if source.startswith("file://") else source)
-        except OSError as error:
-            self._problem(f"{source} is registered but cannot be found: {error.strerror}")
-            return False
-        if not stat.S_ISREG(found.st_mode):
-            self._problem(f"{source} is no regular file")
-            return False
-        if filesize is not None and found.st_size != filesize:
-            self._problem(f"{source} has {found.st_size} bytes, registered with {filesize}")
-            return False
-        return True
+            os.makedirs(os.path.dirname(request.target), exist_ok=True)
+            if mode == "hardlink":
+                self._hardlink(local_path(request.source), request.target)
+            else:
+                self._copy(request)
+        except (FileExistsError, NotADirectoryError) as error:
+            problem = f"{request.source} cannot be {path}: a file and a folder would have one name there"
+            raise ConflictError(problem) from error
 
     def _problem(self, text: str) -> None:
+        if text.startswith(CONFLICT):
+            raise ConflictError(text.removeprefix(CONFLICT))
         self._problems.append(text)
-        if len(self._problems) > _MOST_PROBLEMS:
+        if len(self._problems) > MOST_PROBLEMS:
             self._check()
 
     def _check(self) -> None:
         if self._problems:
-            more = "\n    and perhaps more" if len(self._problems) > _MOST_PROBLEMS else ""
-            listed = "\n    ".join(self._problems[:_MOST_PROBLEMS])
+            more = "\n    and perhaps more" if len(self._problems) > MOST_PROBLEMS else ""
+            listed = "\n    ".join(self._problems[:MOST_PROBLEMS])
             raise IntegrityError(f"not what is registered:\n    {listed}{more}\nNothing was written")
-
-    def _folder(self, folder: str) -> str:
-        found = self._folders.get(folder)
-        if found is None:
-            found = self._folders[folder] = f"{self._aside}/{folder}"
-            os.makedirs(found, exist_ok=True)
-        return found
-
-    def _descriptor(self, folder: str) -> int:
-        """Return an open descriptor of a folder; links follow each other in one, and need not walk there each time."""
-        if folder != self._open_folder:
-            opened = os.open(self._folder(folder), os.O_RDONLY | os.O_DIRECTORY)
-            self._close_folder()
-            self._open_folder, self._open_descriptor = folder, opened
-        return self._open_descriptor
-
-    def _close_folder(self) -> None:
-        if self._open_folder is not None:
-            os.close(self._open_descriptor)
-            self._open_folder = None
 
     def _hardlink(self, source: str, target: str) -> None:
         try:
@@ -236,8 +224,8 @@ class JobBuilder:
         except OSError as error:
             raise DbbError(f"{source} cannot be hard-linked ({error.strerror}): use --stage symlink or copy") from error
 
-    def _copy(self, request: StageRequest, local: bool) -> None:
-        if local:
+    def _copy(self, request: StageRequest) -> None:
+        if is_local(request.source):
             try:
                 self._copied += copy_checked(request)
             except FileExistsError:
@@ -264,7 +252,7 @@ class JobBuilder:
         """Write what remains, and say what there is."""
         if self._aside is not None:
             self._fetch()
-        self._close_folder()
+        self._finish_links()
         self._check()
         if self._aside is not None:
             self._finish(self._aside)
@@ -276,6 +264,14 @@ class JobBuilder:
             copied=self._copied,
             dry_run=self._aside is None,
         )
+
+    def _finish_links(self) -> None:
+        links, self._links = self._links, None
+        if isinstance(links, LinkMaker):
+            links.close()
+        elif links is not None:
+            for problem in links.finish():
+                self._problem(problem)
 
     def _finish(self, aside: Path) -> None:
         for array in ("calibs", "files"):
@@ -297,7 +293,10 @@ class JobBuilder:
 
     def abandon(self) -> None:
         """Let go of open files after a failure."""
-        self._close_folder()
+        if isinstance(self._links, LinkMaker):
+            self._links.close()
+        elif self._links is not None:
+            self._links.kill()
         if self._aside is not None:
             self._stream.close()
             self._registry.abandon()

@@ -213,7 +213,10 @@ def test_the_registry_answers_for_metadata_and_subsets(
             "expect": [["STRIPE82L", "HSC-R", 533, "2013-06-17"]],
         },
         {"queryMetadata": ["raw", ["ccd"], {"visit": 903334}], "expect": ccds},
-        {"queryMetadata": ["raw", ["expTime"], {"visit": 903334, "ccd": 16}], "expect": [30.0]},
+        {
+            "queryMetadata": ["raw", ["expTime", "expId"], {"visit": 903334, "ccd": 16}],
+            "expect": [[30.0, "HSCA90333400"]],
+        },
         {"datasetType": "calexp", "dataId": {"visit": 904010, "ccd": 4}, "expect": {"error": "NoResults"}},
     ]
     wrong = ask(client, gen2_src, era, job, queries, output=output)
