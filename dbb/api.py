@@ -13,14 +13,15 @@ from dbb.errors import NotFoundError
 from dbb.filetypes import Filetype
 from dbb.registry import Database
 from dbb.registry.archives import add_archive, archives
-from dbb.registry.calibs import Certified
-from dbb.registry.files import Registered, join_relpath
+from dbb.registry.relpaths import join_relpath
 from dbb.registry.runs import all_runs
 from dbb.registry.select import FIXED, FileQuery, resolve, select_files
 from dbb.registry.tags import tag_runs
 
 if TYPE_CHECKING:
     from dbb.ingest.tables import Rows
+    from dbb.registry.calibs import Certified
+    from dbb.registry.files import Registered
 
 _FETCH = 2_000
 _FIXED_COLUMNS = ("relpath", "filename", "archive", "run", "filesize", "md5sum")

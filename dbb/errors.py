@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 
@@ -126,6 +125,8 @@ def known_names(name: str, known: Sequence[str], most: int = 12) -> str:
     """
     if not known:
         return ""
+    import difflib  # only for a message, and not free to load
+
     lowered = {other.lower(): other for other in known}
     near = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
     names = near + sorted(other for other in known if other not in near)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -36,21 +36,33 @@ class PluginInfo:
     error: str = ""
 
 
-@dataclass(slots=True)
 class Plugins:
-    """The plug-ins of this process.
+    """The plug-ins of this process, loaded when one of them is first needed.
 
     Parameters
     ----------
-    manager
-        Asks hooks of which the first answer wins.
-    infos
-        What was found, by name.
+    points
+        The entry points to load, by name.
     """
 
-    manager: pluggy.PluginManager
-    infos: dict[str, PluginInfo]
-    _mappers: dict[str, Mapper] | None = field(default=None)
+    def __init__(self, points: Mapping[str, EntryPoint]) -> None:
+        self._manager = pluggy.PluginManager("dbb")
+        self._manager.add_hookspecs(hookspecs)
+        self._waiting = dict(points)
+        self._infos: dict[str, PluginInfo] = {}
+        self._mappers: dict[str, Mapper] | None = None
+
+    @property
+    def manager(self) -> pluggy.PluginManager:
+        """The manager, with every plug-in loaded; asks hooks of which the first answer wins."""
+        for name in sorted(self._waiting):
+            self._load(name)
+        return self._manager
+
+    @property
+    def infos(self) -> dict[str, PluginInfo]:
+        """What was found, by name."""
+        return dict(sorted(self._infos.items())) if self.manager else {}
 
     @property
     def hook(self) -> Any:
@@ -59,7 +71,12 @@ class Plugins:
 
     def each(self, hook: str, **arguments: object) -> Iterator[tuple[str, Any]]:
         """Call one hook plug-in by plug-in; a plug-in that raises is recorded as broken and passed over."""
-        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+        yield from self._each(getattr(self.manager.hook, hook).get_hookimpls(), arguments)
+
+    def _each(
+        self, implementations: Iterable[pluggy.HookImpl], arguments: Mapping[str, object]
+    ) -> Iterator[tuple[str, Any]]:
+        for implementation in implementations:
             name = implementation.plugin_name
             try:
                 yield name, implementation.function(*(arguments[key] for key in implementation.argnames))
@@ -68,9 +85,9 @@ class Plugins:
 
     def record_failure(self, name: str, error: BaseException) -> None:
         """Note that a plug-in is broken, and say so once in the log."""
-        info = self.infos[name]
+        info = self._infos[name]
         reason = f"{type(error).__name__}: {error}"
-        self.infos[name] = PluginInfo(info.name, info.module, info.distribution, info.version, info.hooks, reason)
+        self._infos[name] = PluginInfo(info.name, info.module, info.distribution, info.version, info.hooks, reason)
         _log.warning("plug-in %s (%s, from %s) does not work: %s", name, info.module, info.distribution, reason)
 
     def mappers(self) -> dict[str, Mapper]:
@@ -89,12 +106,19 @@ class Plugins:
         NotFoundError
             If nobody has such a camera.
         """
-        found = self.mappers().get(name)
+        found = self._mapper_of_its_name(name) or self.mappers().get(name)
         if found is not None:
             return found
         if name in self.infos and self.infos[name].error:
             raise PluginError(f"mapper {name!r}: its plug-in is broken: {self.infos[name].error}; see 'dbb plugins'")
         raise NotFoundError("mapper", name, self.mappers(), "See 'dbb plugins'")
+
+    def _mapper_of_its_name(self, name: str) -> Mapper | None:
+        """Look into the plug-in that is called as the camera, which spares a short job loading all others."""
+        self._load(name)
+        implementations = self._manager.hook.dbb_mappers.get_hookimpls()
+        given = self._each((one for one in implementations if one.plugin_name == name), {})
+        return next((mapper for _, mappers in given for mapper in mappers if mapper.name == name), None)
 
     def filetypes(self) -> dict[str, Filetype]:
         """Return the filetypes that belong to no camera, by name."""
@@ -105,35 +129,36 @@ class Plugins:
             for name, filetype in load_filetypes(path).items()
         }
 
+    def _load(self, name: str) -> None:
+        point = self._waiting.pop(name, None)
+        if point is None:
+            return
+        origin = point.dist
+        distribution, version = (origin.name, origin.version) if origin is not None else ("?", "?")
+        self._infos[name] = PluginInfo(name, point.value, distribution, version)
+        try:
+            module = point.load()
+            self._manager.register(module, name)
+            self._manager.check_pending()
+        except Exception as error:  # noqa: BLE001  whatever a plug-in raises must not stop the others
+            if self._manager.has_plugin(name):
+                self._manager.unregister(name=name)
+            self.record_failure(name, error)
+            return
+        hooks = tuple(sorted(caller.name for caller in self._manager.get_hookcallers(module) or ()))
+        self._infos[name] = PluginInfo(name, point.value, distribution, version, hooks)
+
 
 def load_plugins() -> Plugins:
-    """Find and load the plug-ins that ``DBB_PLUGINS`` allows."""
-    manager = pluggy.PluginManager("dbb")
-    manager.add_hookspecs(hookspecs)
-    plugins = Plugins(manager, {})
+    """Find the plug-ins that ``DBB_PLUGINS`` allows."""
     allowed = os.environ.get("DBB_PLUGINS")
     names = None if allowed is None else {name.strip() for name in allowed.split(",")} - {"none", ""}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+    points: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
         if names is None or point.name in names:
-            _load_one(plugins, point)
-    return plugins
-
-
-def _load_one(plugins: Plugins, point: EntryPoint) -> None:
-    origin = point.dist
-    distribution, version = (origin.name, origin.version) if origin is not None else ("?", "?")
-    plugins.infos[point.name] = PluginInfo(point.name, point.value, distribution, version)
-    try:
-        module = point.load()
-        plugins.manager.register(module, point.name)
-        plugins.manager.check_pending()
-    except Exception as error:  # noqa: BLE001  whatever a plug-in raises must not stop the others
-        if plugins.manager.has_plugin(point.name):
-            plugins.manager.unregister(name=point.name)
-        plugins.record_failure(point.name, error)
-        return
-    hooks = tuple(sorted(caller.name for caller in plugins.manager.get_hookcallers(module) or ()))
-    plugins.infos[point.name] = PluginInfo(point.name, point.value, distribution, version, hooks)
+            name = point.name if point.name not in points else f"{point.name} of {point.dist and point.dist.name}"
+            points[name] = point
+    return Plugins(points)
 
 
 @functools.cache

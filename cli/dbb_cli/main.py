@@ -24,6 +24,17 @@ class DbbGroup(click.Group):
         """Return the names of all commands."""
         return sorted({*commands.MODULES, *_plugin_commands()})
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; that whoever read its output has seen enough is no error."""
+        try:
+            result: object = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # keep the interpreter from complaining at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        return result
+
 
 def _plugin_commands() -> dict[str, click.Command]:
     from dbb.errors import PluginError
@@ -83,10 +94,6 @@ def run(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("dbb: interrupted", err=True)
         return 130
-    except BrokenPipeError:
-        # whoever read our output has seen enough; keep the interpreter from complaining at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:  # noqa: BLE001  a user sees a message, never a traceback
         if "--debug" in arguments:
             traceback.print_exc()

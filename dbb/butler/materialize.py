@@ -26,7 +26,7 @@ from dbb.registry import Database
 from dbb.registry._tables import desfile, file_archive_info
 from dbb.registry.archives import archive_order, archives
 from dbb.registry.calibs import CALIB_DATE
-from dbb.registry.files import join_relpath, split_relpath
+from dbb.registry.relpaths import join_relpath, split_relpath
 from dbb.registry.runs import Run, all_runs, full_run
 from dbb.registry.select import FIXED, FileQuery, Wanted, describe_place, resolve, select_files
 

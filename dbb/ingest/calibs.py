@@ -30,7 +30,7 @@ from dbb.registry.calibs import (
     group_keys,
     trim_shared_days,
 )
-from dbb.registry.files import split_relpath
+from dbb.registry.relpaths import split_relpath
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 

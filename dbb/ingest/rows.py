@@ -10,7 +10,8 @@ from typing import Any
 from dbb.errors import NotFoundError, TableError, UnsafePathError, UsageError
 from dbb.filetypes import CONVERTERS, Filetype
 from dbb.ingest.tables import Batch
-from dbb.registry.files import NewFile, split_relpath
+from dbb.registry.files import NewFile
+from dbb.registry.relpaths import split_relpath
 from dbb.sky import Corners
 
 _HEX = {"md5sum": re.compile(r"[0-9a-f]{32}"), "sha256": re.compile(r"[0-9a-f]{64}")}

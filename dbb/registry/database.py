@@ -46,7 +46,11 @@ class Database:
         self._filetypes: StoredFiletypes | None = None
         self._tables: dict[str, sa.Table] = {}
         self._metadata = sa.MetaData()
-        self.mapper_name = self._check_schema()
+        try:
+            self.mapper_name = self._check_schema()
+        except BaseException:
+            self.engine.dispose()
+            raise
 
     @classmethod
     def create(cls, url: str, mapper: str | None = None) -> Self:
@@ -108,11 +112,7 @@ class Database:
         return run_transaction(self.engine, work, keep)
 
     def _check_schema(self) -> str | None:
-        try:
-            row = schema_row(self.engine)
-        except NotFoundError:
-            self.engine.dispose()
-            raise
+        row = schema_row(self.engine)
         if row.version > SCHEMA_VERSION:
             raise SchemaVersionError(
                 f"the registry has schema {row.version}, made by dbb {row.dbb}; this dbb {__version__} reads schema"

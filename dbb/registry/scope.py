@@ -22,7 +22,7 @@ from dbb.registry._tables import (
     proctag,
     visit_tag,
 )
-from dbb.registry.files import HERE, split_relpath
+from dbb.registry.relpaths import HERE, split_relpath
 from dbb.registry.runs import parse_run
 
 _ATTEMPT_TYPES = {"reqnum": "int", "unitname": "str", "attnum": "int"}
@@ -126,7 +126,7 @@ class FileScope:
         if name == "visit_tag" and self._has_visits():
             return Column(visit_tag.c.tag, "str", wrap=self._with_visit_tag)
         if name == "blacklist" and self._has_visits():
-            return Column(self._reason(), "str")
+            return Column(blacklist.c.reason, "str", wrap=self._with_reason)
         return None
 
     def _with_attempt(self, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
@@ -145,12 +145,11 @@ class FileScope:
         assert self.table is not None
         return self.table.c.visit.in_(sa.select(visit_tag.c.visit).where(condition))
 
-    def _reason(self) -> sa.ColumnElement[str]:
+    def _with_reason(self, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
         assert self.table is not None
         ccds = [EVERY_CCD, self.table.c.ccd] if "ccd" in self._columns else [EVERY_CCD]
         same = sa.and_(blacklist.c.visit == self.table.c.visit, blacklist.c.ccd.in_(ccds))
-        assert isinstance(self.table, sa.Table | sa.Alias)
-        return sa.select(sa.func.min(blacklist.c.reason)).where(same).correlate(self.table).scalar_subquery()
+        return sa.select(blacklist.c.visit).where(same, condition).correlate(self.table).exists()
 
 
 def _is_run(value: object) -> sa.ColumnElement[bool]:

@@ -10,13 +10,14 @@ import sqlalchemy as sa
 
 from dbb.errors import AmbiguousError
 from dbb.filetypes import Filetype
+from dbb.mapper import Mapper
 from dbb.query import names_in, parse, parse_ids
 from dbb.query.nodes import Node
 from dbb.query.sql import to_sql
 from dbb.registry._tables import desfile, file_archive_info, overlap
 from dbb.registry.archives import archive_order, archives
 from dbb.registry.database import Database
-from dbb.registry.files import join_relpath
+from dbb.registry.relpaths import join_relpath
 from dbb.registry.runs import rank_runs
 from dbb.registry.scope import FileScope, desfile_alias, needs_overlaps, overlap_alias, overlap_version_id
 
@@ -113,8 +114,7 @@ def select_files(
     if ranks:
         in_runs = desfile.c.pfw_attempt_id.in_(list(ranks))
         statement = statement.where(sa.or_(in_runs, desfile.c.pfw_attempt_id.is_(None)))
-    for node, text in _conditions(query):
-        statement = statement.where(_condition(db, conn, filetype, table, node, text, query.overlaps))
+    statement = statement.where(*_clauses(db, conn, filetype, table, query))
     order = [*keys, rank] if len(set(ranks.values())) > 1 else keys
     prefer = _preference(query.archives or archive_order(archives(conn), ()))
     # the metadata table's own number: its index then gives the whole order without a sort
@@ -152,27 +152,39 @@ def _preference(order: Sequence[str]) -> list[sa.ColumnElement[Any]]:
     return [sa.case(ranks, value=file_archive_info.c.archive_name)] if len(ranks) > 1 else []
 
 
-def _condition(
-    db: Database,
-    conn: sa.Connection,
-    filetype: Filetype,
-    table: sa.Table | None,
-    node: Node,
-    text: str,
-    overlaps: str | None,
+def _clauses(
+    db: Database, conn: sa.Connection, filetype: Filetype, table: sa.Table | None, query: FileQuery
+) -> Iterator[sa.ColumnElement[bool]]:
+    together = []
+    for node, text in _conditions(query):
+        if table is not None and needs_overlaps(filetype, names_in(node)):
+            together.append((node, text))
+        else:
+            yield to_sql(node, text, FileScope(filetype, table, desfile, _camera(db, filetype, node)), db.dialect)
+    if together and table is not None:
+        yield _overlapping(db, filetype, table, together, overlap_version_id(conn, query.overlaps))
+
+
+def _overlapping(
+    db: Database, filetype: Filetype, table: sa.Table, together: Sequence[tuple[Node, str]], version: int
 ) -> sa.ColumnElement[bool]:
-    camera = db.mapper(filetype.name) if _needs_synonyms(filetype, node) else None
-    if table is None or not needs_overlaps(filetype, names_in(node)):
-        return to_sql(node, text, FileScope(filetype, table, desfile, camera), db.dialect)
-    version = overlap_version_id(conn, overlaps)
-    # A file fits if one of its overlap rows fits the whole expression: the expression is asked of the join.
+    """Return the condition that one of a file's overlap rows fits all expressions, each as a whole.
+
+    They are asked of an outer join, as an expression may hold without any overlap; databases make it an inner one
+    where the expressions cannot.
+    """
     inner, pairs, files = table.alias("overlapping"), overlap_alias(), desfile_alias()
-    scope = FileScope(filetype, inner, files, camera, pairs)
-    origin = pairs.join(inner, sa.and_(inner.c.visit == pairs.c.visit, inner.c.ccd == pairs.c.ccd))
-    origin = origin.join(files, files.c.id == inner.c.desfile_id)
+    same = (inner.c.visit == pairs.c.visit, inner.c.ccd == pairs.c.ccd, pairs.c.overlap_version_id == version)
+    origin = inner.join(files, files.c.id == inner.c.desfile_id).outerjoin(pairs, sa.and_(*same))
     fitting = sa.select(inner.c.desfile_id).select_from(origin)
-    fitting = fitting.where(pairs.c.overlap_version_id == version, to_sql(node, text, scope, db.dialect))
+    for node, text in together:
+        scope = FileScope(filetype, inner, files, _camera(db, filetype, node), pairs)
+        fitting = fitting.where(to_sql(node, text, scope, db.dialect))
     return table.c.desfile_id.in_(fitting)
+
+
+def _camera(db: Database, filetype: Filetype, node: Node) -> Mapper | None:
+    return db.mapper(filetype.name) if _needs_synonyms(filetype, node) else None
 
 
 def _needs_synonyms(filetype: Filetype, node: Node) -> bool:

@@ -24,7 +24,8 @@ from dbb.filetypes import load_filetypes
 from dbb.ingest.rows import parse_map
 from dbb.ingest.table import as_dict
 from dbb.ingest.tables import BATCH
-from dbb.registry.files import Refusal, join_relpath, split_relpath
+from dbb.registry.files import Refusal
+from dbb.registry.relpaths import join_relpath, split_relpath
 
 MD5 = "0123456789abcdef0123456789abcdef"
 OTHER = "f" * 32

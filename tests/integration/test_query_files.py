@@ -283,7 +283,7 @@ def test_a_tag_is_searched_in_the_order_it_was_given(own: Registry) -> None:
 
 
 def test_visit_tags_and_the_blacklist_can_be_asked(own: Registry) -> None:
-    assert load_visit_tags(own, [{"visit": 1}, {"Visit": 5, "remark": "?"}], tag="cosmos") == 2
+    assert load_visit_tags(own, [{"Visit": 1}, {"Visit": 5, "remark": "?"}], tag="cosmos") == 2
     load_visit_tags(own, [{"visit": 5}, {"visit": 6}], tag="good_seeing")
     load_visit_tags(own, [{"visit": 5}], tag="good_seeing")
     assert visits(own, "visit_tag = 'cosmos'") == [1, 5]
@@ -318,7 +318,7 @@ def test_the_number_of_statements_does_not_depend_on_the_number_of_files(own: Re
 
     asked()  # reads the filetypes, once
     few = asked()
-    many = [calexp(NEW, visit, 16) | {"filter": "HSC-R"} for visit in range(100, 5100)]
+    many = [calexp(NEW, visit, 16) | {"filter": "HSC-R", "dateObs": None} for visit in range(100, 5100)]
     own.ingest_table(many, **AS_CALEXPS)
     assert len(found(own, runs=[NEW, OLD])) == 5012
     asked()
