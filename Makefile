@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo        run the example survey from raws to harvested outputs'
+	@echo 'make demo        make a small survey, register it, lay out a job and read it back'
 	@echo 'make test        run all tests, JOBS=$(JOBS) at a time'
 	@echo 'make lint        check style, format, types and the direction of imports'
 	@echo 'make format      format the code and mend what ruff can mend'
@@ -33,6 +33,8 @@ $(READY): pyproject.toml
 		echo 'make: found: $(or $(PYTHON),none); name another by make PYTHON=/path/to/python3'; exit 1; } >&2
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	@# pip compiles what it copies, but an editable installation stays here uncompiled
+	@$(BIN)/python -m compileall -q dbb cli mappers plugins
 	@touch $@
 
 demo: $(READY)
@@ -59,7 +61,7 @@ bench-gen3: $(READY) $(GEN3)/.ready
 
 $(GEN3)/.ready:
 	"$(PYTHON)" -m venv $(GEN3)
-	$(GEN3)/bin/pip install --quiet 'lsst-daf-butler>=30'
+	$(GEN3)/bin/pip install --quiet --requirement benchmarks/requirements-gen3.txt
 	@touch $@
 
 wheel: $(READY)

@@ -20,7 +20,7 @@ from dbb.butler.spec import CalibSpec, InputSpec, RepoSpec
 from dbb.errors import AmbiguousError, MissingError, NotFoundError, UsageError
 from dbb.filetypes import Filetype
 from dbb.mapper import Mapper
-from dbb.patterns import butler_spelling
+from dbb.patterns import butler_spelling, is_safe_path, safe_path
 from dbb.plugins import plugins
 from dbb.registry import Database
 from dbb.registry._tables import desfile, file_archive_info
@@ -124,7 +124,9 @@ class _Planner:
         archive, path = row[7], row[8]
         if path is None:
             raise MissingError(f"{describe_place(row)} is registered but kept in no archive, so it cannot be an input")
-        return f"{self._roots[archive]}/{join_relpath(path, row[1], row[2])}"
+        relpath = join_relpath(path, row[1], row[2])
+        # ingest refuses such paths, but a registry may have been written by somebody else
+        return f"{self._roots[archive]}/{relpath if is_safe_path(relpath) else safe_path(relpath, 'relpath')}"
 
     def add_inputs(self, builder: JobBuilder, given: InputSpec) -> None:
         """Stage the files that one entry of ``inputs`` asks for, with the exposures that they refer to."""

@@ -31,7 +31,7 @@ from demo_survey import (
 
 import dbb
 from dbb import Registry
-from dbb.butler import CalibSpec, FileSpec, InputSpec, OutputSpec, Repository, RepoSpec, materialize_repo
+from dbb.butler import CalibSpec, FileSpec, InputSpec, OutputSpec, Repository, RepoSpec, build, linker, materialize_repo
 from dbb.errors import AmbiguousError, ConflictError, MissingError, NotFoundError
 from dbb_cli.main import run as run_dbb
 
@@ -728,6 +728,65 @@ def test_no_input_is_opened_whatever_links_are_made(demo: Demo, tmp_path: Path) 
     assert reply["codes"] == [0, 0, 0, 0]
     # the last one is the script's own, to show that it would notice
     assert reply["opened"] == [os.path.realpath(demo.archive / "skymap/skyMap-1.pickle")]
+
+
+WATCHED_LINKER = """
+import os, runpy, sys
+opened = []
+def note(event, arguments):
+    if event == "open" and isinstance(arguments[0], (str, bytes)):
+        opened.append(os.fsdecode(arguments[0]))
+sys.addaudithook(note)
+path, sys.argv = sys.argv[1], sys.argv[1:]
+runpy.run_path(path, run_name="__main__")
+print(opened, file=sys.stderr)
+"""
+
+
+def test_the_process_that_makes_the_links_of_a_large_job_opens_no_input_either(demo: Demo, tmp_path: Path) -> None:
+    source = str(demo.archive / "skymap/skyMap-1.pickle")
+    (tmp_path / "job").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED_LINKER, linker.__file__, tmp_path / "job"],
+        input=linker.encode(source, 57, source, "in/a/b"), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert links(tmp_path / "job") == {"in/a/b": Path(source)}
+    assert "in/a" in done.stderr
+    assert source not in done.stderr
+
+
+@pytest.mark.parametrize("stage", ["symlink", "relsymlink"])
+def test_a_large_job_is_made_as_a_small_one_is(
+    demo: Demo, full: Path, job: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = job.parent / "small/JOB"
+    (job.parent / "large").mkdir()
+    large = job.parent / "large/JOB"
+    source = full / "manifest.json"
+    assert run_dbb(["materialize-repo", str(small), "--from", str(source), "--stage", stage]) == 0
+    monkeypatch.setattr(build, "MANY_LINKS", 20)
+    assert run_dbb(["materialize-repo", str(large), "--from", str(source), "--stage", stage]) == 0
+    assert tree(large) == tree(small)
+
+
+def test_a_large_job_with_a_wrong_file_is_refused_as_a_small_one_is(
+    survey: Survey, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "MANY_LINKS", 3)
+    paths = [survey.add_raw(1, ccd) for ccd in range(9)]
+    paths[7].unlink()
+    with pytest.raises(dbb.errors.IntegrityError, match=r"1-7\.fits is registered but cannot be found"):
+        materialize_repo(survey.registry, job, raws())
+    (survey.roots["home"] / "raw/1-7.fits").mkdir()
+    with pytest.raises(dbb.errors.IntegrityError, match=r"1-7\.fits is no regular file"):
+        materialize_repo(survey.registry, job, raws())
+    assert [path.name for path in job.parent.iterdir()] == ["survey"]
+    clash = raws(files=(FileSpec("1-1.fits", "STRIPE82L"),))
+    paths[7].rmdir()
+    paths[7].write_text("raw/1-7.fits", encoding="utf-8")
+    with pytest.raises(ConflictError, match="a file and a folder would have one name there"):
+        materialize_repo(survey.registry, job, clash)
+    assert [path.name for path in job.parent.iterdir()] == ["survey"]
 
 
 def test_the_number_of_statements_does_not_grow_with_the_inputs(registry: Registry, tmp_path: Path) -> None:

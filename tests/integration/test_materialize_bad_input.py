@@ -198,7 +198,7 @@ def test_an_absent_file_is_named(survey: Survey, refusal: Refusal, stage: str) -
     gone = survey.add_raw(1, 3)
     gone.unlink()
     err = refusal.spec(1, f'stage = "{stage}"\n{RAW}', survey.url)
-    assert f"file://{gone} is registered but cannot be found: No such file or directory" in err
+    assert f"{gone} is registered but cannot be found: No such file or directory" in err
     assert "Nothing was written" in err
     assert "1-2.fits" not in err
 
@@ -208,7 +208,7 @@ def test_a_file_of_another_size_is_named_with_both_sizes(survey: Survey, refusal
     path = survey.add_raw(1, 2)
     path.write_text("longer than it was registered", encoding="utf-8")
     err = refusal.spec(1, f'stage = "{stage}"\n{RAW}', survey.url)
-    assert f"file://{path} has 29 bytes, registered with 12" in err
+    assert f"{path} has 29 bytes, registered with 12" in err
 
 
 def test_other_bytes_of_the_same_size_are_noticed_when_they_are_copied(survey: Survey, refusal: Refusal) -> None:
@@ -224,14 +224,14 @@ def test_a_folder_in_place_of_a_file_is_named(survey: Survey, refusal: Refusal) 
     path = survey.add_raw(1, 2)
     path.unlink()
     path.mkdir()
-    assert f"file://{path} is no regular file" in refusal.spec(1, RAW, survey.url)
+    assert f"{path} is no regular file" in refusal.spec(1, RAW, survey.url)
 
 
 def test_a_dead_link_in_the_archive_is_named(survey: Survey, refusal: Refusal) -> None:
     path = survey.add_raw(1, 2)
     path.unlink()
     path.symlink_to("nowhere")
-    assert f"file://{path} is registered but cannot be found" in refusal.spec(1, RAW, survey.url)
+    assert f"{path} is registered but cannot be found" in refusal.spec(1, RAW, survey.url)
 
 
 def test_many_problems_are_listed_up_to_a_limit(survey: Survey, refusal: Refusal) -> None:

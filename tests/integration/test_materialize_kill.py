@@ -52,12 +52,14 @@ def from_registry(url: str) -> list[str]:
 
 def kill_after(arguments: list[str], folder: Path, delay: float) -> int:
     """Start dbb, kill it `delay` seconds after it began to write, and return how it ended."""
-    process = subprocess.Popen([DBB, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([DBB, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not abandoned(folder):
         time.sleep(0.0005)
     time.sleep(delay)
     process.kill()
-    return process.wait()
+    _, err = process.communicate()  # ends when its helpers have ended, too
+    assert "Traceback" not in err
+    return process.returncode
 
 
 def abandoned(folder: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,36 @@ def test_rows_are_given_back_as_they_were_added(path: Path) -> None:
     registry = ExposureRegistry(path, LAYOUT)
     for row in ROWS:
         registry.add(row)
-    assert [tuple(row.values()) for row in registry.rows()] == ROWS
-    assert [list(row) for row in registry.rows()] == [list(LAYOUT.raw)] * 3
+    assert [json.loads(row) for row in registry.encoded_rows()] == [
+        dict(zip(LAYOUT.raw, row, strict=True)) for row in ROWS
+    ]
     registry.close()
+
+
+@given(
+    seconds=st.lists(st.none() | st.floats(allow_nan=False), min_size=1, max_size=4),
+    text=st.text(st.characters(exclude_categories=("Cs",)), max_size=9),
+)
+def test_no_digit_of_a_number_and_no_character_of_a_text_is_lost(
+    tmp_path_factory: pytest.TempPathFactory, seconds: list[float | None], text: str
+) -> None:
+    registry = ExposureRegistry(tmp_path_factory.mktemp("json") / "r.sqlite3", LAYOUT)
+    rows = [(number, 1, text, "2013-06-17", value) for number, value in enumerate(seconds)]
+    for row in rows:
+        registry.add(row)
+    assert [json.loads(row) for row in registry.encoded_rows()] == [
+        dict(zip(LAYOUT.raw, row, strict=True)) for row in rows
+    ]
+    registry.close()
+
+
+def test_rows_of_numbers_alone_and_without_any_are_given_back_too(tmp_path: Path) -> None:
+    for kind, row in (("double", (0.1 + 0.2, 1.0)), ("int", (1, 2))):
+        layout = replace(LAYOUT, raw={"visit": kind, "ccd": kind}, visit=["visit"])
+        registry = ExposureRegistry(tmp_path / f"{kind}.sqlite3", layout)
+        registry.add(row)
+        assert [json.loads(text) for text in registry.encoded_rows()] == [{"visit": row[0], "ccd": row[1]}]
+        registry.close()
 
 
 def test_many_rows_come_in_batches(path: Path) -> None:
