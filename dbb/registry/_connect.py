@@ -35,7 +35,7 @@ def open_engine(url: str, *, create: bool = False) -> sa.Engine:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError as error:
         # not the text itself, which may hold a password
-        raise UsageError("the registry's URL cannot be read: write sqlite:///file.db or postgresql+psycopg://…") from error
+        raise UsageError("the registry is no URL: write sqlite:///file.db or postgresql+psycopg://…") from error
     backend = parsed.get_backend_name()
     if backend == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
