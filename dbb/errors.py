@@ -127,7 +127,7 @@ def known_names(name: str, known: Sequence[str], most: int = 12) -> str:
         return ""
     import difflib  # only for a message, and not free to load
 
-    lowered = {other.lower(): other for other in known}
-    near = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
-    names = near + sorted(other for other in known if other not in near)
+    lowered = {other.lower(): other for other in sorted(known, reverse=True)}  # of two spellings, that with capitals
+    near = [lowered[match] for match in difflib.get_close_matches(name.lower(), sorted(lowered), n=3, cutoff=0.5)]
+    names = near + sorted(other for other in lowered.values() if other not in near)
     return "; known: " + ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

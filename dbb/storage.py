@@ -183,6 +183,7 @@ def _locked_folder(path: Path) -> tuple[Path, int]:
         aside.mkdir()
         with contextlib.suppress(FileNotFoundError):
             lock = os.open(aside, os.O_RDONLY)
+            os.set_inheritable(lock, True)  # a process that helps to fill the folder holds the lock as long as it lives
             fcntl.flock(lock, fcntl.LOCK_EX)
             if aside.exists():  # another process may have swept it between mkdir and flock
                 return aside, lock

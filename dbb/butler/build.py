@@ -279,8 +279,8 @@ class JobBuilder:
                 self._manifest.open(array)
         self._manifest.open("refcats")
         self._manifest.open("exposures")
-        for row in self._registry.encoded_rows():
-            self._manifest.add_encoded(row)
+        for row in self._registry.rows():
+            self._manifest.add("exposures", row)
         self._manifest.close()
         self._stream.close()
         self._registry.close()

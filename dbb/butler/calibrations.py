@@ -103,7 +103,7 @@ class CalibrationFinder:
             if not fitting and calibs.types is None and not self._applies(filetype, keys, filter_, calibs.version):
                 continue  # e.g. fringe frames exist for the red filters only
             if len(fitting) != 1:
-                raise self._wrong(filetype, group, fitting, f"{exposure} ({filter_}, {date})", calibs.version)
+                raise self._wrong(filetype, group, fitting, f"{exposure} ({filter_}, {date})", date, calibs.version)
             chosen[fitting[0][0]] = fitting[0]
         for row in chosen.values():
             yield row, row[-2], row[-1]
@@ -120,13 +120,21 @@ class CalibrationFinder:
         return filter_ in {one.group[keys.index("filter")] for one in self._ranges(filetype, version)}
 
     def _wrong(
-        self, filetype: Filetype, group: tuple[Any, ...], fitting: Sequence[_Row], exposure: str, version: str
+        self,
+        filetype: Filetype,
+        group: tuple[Any, ...],
+        fitting: Sequence[_Row],
+        exposure: str,
+        date: str | None,
+        version: str,
     ) -> DbbError:
         if fitting:
             listed = "\n    ".join(f"{describe_place(row)} {row[-2]}..{row[-1]}" for row in fitting)
             return AmbiguousError(
                 f"several {filetype.name} of version {version} fit exposure {exposure}:\n    {listed}"
             )
+        if date is None:
+            return MissingError(f"exposure {exposure} has no date, so no {filetype.name} can be chosen for it")
         alike = [one for one in self._ranges(filetype, version) if one.group == group]
         ranges = ", ".join(sorted(f"{one.valid_start}..{one.valid_end}" for one in alike)) or "none at all"
         return MissingError(

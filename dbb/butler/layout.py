@@ -6,7 +6,6 @@ table per calibration type with its validity by whole days, compared as text.
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,6 @@ from dbb.errors import AmbiguousError, UsageError
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TYPES = {"int", "text", "double"}
 _BATCH = 5_000
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _OTHER_CALIBRATION = "NONE"
 """What the Butler's own ingest writes as the filter of calibrations that have none."""
 
@@ -136,16 +134,12 @@ class ExposureRegistry:
         self.count += len(self._pending)
         self._pending.clear()
 
-    def encoded_rows(self) -> Iterator[str]:
-        """Give back the rows added, in order, each as a JSON object."""
+    def rows(self) -> Iterator[dict[str, object]]:
+        """Give back the rows added, in order, as mappings."""
         self._flush()
-        # SQLite's JSON keeps 15 digits of a number, too few to read the same one back
-        doubles = [name for name, kind in self._layout.raw.items() if kind == "double"]
-        members = ",".join(f"'{name}',{name}" for name in self._layout.raw if name not in doubles)
-        columns = ",".join([f"json_object({members})", *doubles])
-        for text, *values in self._conn.execute(f"SELECT {columns} FROM raw ORDER BY id"):  # noqa: S608  checked names
-            numbers = _encode(dict(zip(doubles, values, strict=True)))
-            yield text if not values else numbers if text == "{}" else f"{text[:-1]},{numbers[1:]}"
+        names = list(self._layout.raw)
+        for row in self._conn.execute(f"SELECT {','.join(names)} FROM raw ORDER BY id"):  # noqa: S608  checked names
+            yield dict(zip(names, row, strict=True))
 
     def close(self) -> None:
         """Finish the file."""

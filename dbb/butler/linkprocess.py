@@ -26,7 +26,9 @@ class LinkProcess:
     def __init__(self, root: str) -> None:
         command = [sys.executable, "-I", "-S", str(Path(linker.__file__)), root]
         # our own interpreter and file, and no shell
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)  # noqa: S603
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, close_fds=False
+        )
         self._pending: list[str] = []
 
     def link(self, source: str, filesize: int | None, target: str, path: str) -> str:

@@ -43,13 +43,9 @@ class ManifestWriter:
     def _flush(self) -> None:
         if self._pending:
             # encoding many in one call costs half of encoding each
-            self.add_encoded(_encode(self._pending)[1:-1])
+            self._stream.write((",\n" if self._filled else "") + _encode(self._pending)[1:-1])
+            self._filled = True
             self._pending.clear()
-
-    def add_encoded(self, entries: str) -> None:
-        """Append to the open array what is JSON already, entries parted by commas."""
-        self._stream.write((",\n" if self._filled else "") + entries)
-        self._filled = True
 
     def open(self, array: str) -> None:
         """Begin an array; also how an empty one is written."""

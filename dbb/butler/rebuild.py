@@ -53,6 +53,8 @@ def materialize_manifest(
                 if not isinstance(entry, Mapping):
                     raise UsageError(f"{manifest}: an exposure must be an object: {str(entry)[:200]}")
                 builder.add_exposure([entry.get(name) for name in columns])
+            elif key == "refcats":
+                raise UsageError(f"{manifest} has reference catalogues, which this dbb cannot stage: use a newer dbb")
         return builder.finish()
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from dbb.errors import DbbError, NotFoundError, UsageError
 
 BUSY_SECONDS = 30
 _TRIES = 5
+_WRITERS = int.from_bytes(b"dbb")  # the advisory lock of a PostgreSQL registry's writers
 _LIST = 50  # below this length an IN list is bound value by value
 T = TypeVar("T")
 
@@ -90,7 +91,9 @@ def describe(error: BaseException) -> str:
 def run_transaction(
     engine: sa.Engine, work: Callable[[sa.Connection], T], keep: Callable[[T], bool] = lambda result: True
 ) -> T:
-    """Run `work` in one write transaction, again if another writer came between; it must be safe to repeat.
+    """Run `work` in one write transaction, one at a time in a registry; it must be safe to repeat.
+
+    It is run again if a program that does not wait for its turn came between.
 
     What it did is undone if it raises, or if `keep` says so of its result.
 
@@ -102,18 +105,21 @@ def run_transaction(
     for attempt in range(1, _TRIES + 1):
         try:
             with engine.connect().execution_options(dbb_write=True) as connection, connection.begin() as transaction:
+                if engine.dialect.name == "postgresql":
+                    # as BEGIN IMMEDIATE on SQLite: what is found to be unknown stays so until it is inserted
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITERS)))
                 result = work(connection)
                 if not keep(result):
                     transaction.rollback()
                 return result
-        except (OperationalError, IntegrityError) as error:
+        except DBAPIError as error:
             if attempt == _TRIES or not _is_passing(error):
                 raise DbbError(f"the registry refused: {describe(error)}") from error
         time.sleep(random.uniform(0.02, 0.1) * 2**attempt)  # noqa: S311  jitter, no secret
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _is_passing(error: OperationalError | IntegrityError) -> bool:
+def _is_passing(error: DBAPIError) -> bool:
     original = error.orig
     if isinstance(original, sqlite3.Error):
         return getattr(original, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -139,9 +145,12 @@ def insert_rows(conn: sa.Connection, table: sa.Table, columns: Sequence[str], ro
         prepare = conn.dialect.identifier_preparer
         names = ", ".join(prepare.quote(column) for column in columns)
         cursor = conn.connection.cursor()
-        with cursor.copy(f"COPY {prepare.format_table(table)} ({names}) FROM STDIN") as copy:
-            for row in rows:
-                copy.write_row(row)
+        try:
+            with cursor.copy(f"COPY {prepare.format_table(table)} ({names}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(row)
+        except conn.dialect.dbapi.Error as error:
+            raise DBAPIError(f"COPY {table.name}", None, error) from error  # as for statements that SQLAlchemy sends
         return
     statement = sa.insert(table).compile(dialect=conn.dialect, column_keys=list(columns))
     order = statement.positiontup or []

@@ -24,9 +24,10 @@ FORKER = """
 import json, os, signal, sys, time, traceback
 import psycopg, sqlalchemy.dialects.postgresql, sqlalchemy.dialects.sqlite
 import dbb, dbb.ingest.files, dbb.ingest.table
-from dbb.plugins import plugins
 
-plugins().mapper("hsc").filetypes
+with dbb.Registry.create("sqlite://", mapper="hsc") as warm:
+    warm.add_archive("home", "/")
+    warm.ingest_files(sys.argv[1:], filetype="calexp", archive="home", dry_run=True)
 
 def run(job, answer):
     code = 1
@@ -72,7 +73,8 @@ RUN = "Ht0_r11p95"
 def in_processes(tmp_path: Path) -> Iterator[Jobs]:
     """Run jobs, each in a process of its own; an answer is None where a process was killed before it was done."""
     errors = tmp_path / "errors.txt"
-    command = [sys.executable, "-c", FORKER]
+    example = images(tmp_path / "example", [1]) / "CORR-0000001-016-r11p95.fits"
+    command = [sys.executable, "-c", FORKER, str(example)]
     with (
         errors.open("w") as log,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as forker,
@@ -150,6 +152,8 @@ def test_tables_taken_by_many_processes_at_once_lose_nothing(
     registry: Registry, in_processes: Jobs, tmp_path: Path
 ) -> None:
     own, shared = 100, 300
+    first = write_table(tmp_path / "first.csv", [999_999])  # makes the run, on which they would wait for each other
+    registry.ingest_table(first, filetype="calexp", archive="home", run=RUN)
     jobs = []
     for process in range(PROCESSES):
         visits = [*range(shared), *range(1000 * (process + 1), 1000 * (process + 1) + own)]
@@ -160,8 +164,8 @@ def test_tables_taken_by_many_processes_at_once_lose_nothing(
     assert sum(known for _, known, *_ in answers) == (PROCESSES - 1) * shared
     assert [refused for _, _, refused, _ in answers] == [0] * PROCESSES
     assert all(added + known == own + shared for added, known, *_ in answers)
-    assert counts(registry) == {"Ht0": PROCESSES * own + shared}
-    assert len(registry.query("calexp", runs=[RUN])) == PROCESSES * own + shared
+    assert counts(registry) == {"Ht0": PROCESSES * own + shared + 1}
+    assert len(registry.query("calexp", runs=[RUN])) == PROCESSES * own + shared + 1
 
 
 def test_many_processes_may_make_runs_at_once(registry: Registry, in_processes: Jobs, tmp_path: Path) -> None:
