@@ -208,7 +208,7 @@ class _Looker:
         return found, refused
 
     def _name(self, source: str) -> str:
-        prefix = local_path(self.root) + "/" if is_local(source) else self.root + "/"
+        prefix = (local_path(self.root) if is_local(source) else self.root).rstrip("/") + "/"
         return source.removeprefix(prefix)
 
     def at(self, source: str) -> _Found:

@@ -144,12 +144,13 @@ def insert_rows(conn: sa.Connection, table: sa.Table, columns: Sequence[str], ro
     if conn.dialect.name == "postgresql":
         prepare = conn.dialect.identifier_preparer
         names = ", ".join(prepare.quote(column) for column in columns)
-        cursor = conn.connection.cursor()
+        cursor, driver = conn.connection.cursor(), conn.dialect.dbapi
+        assert driver is not None
         try:
             with cursor.copy(f"COPY {prepare.format_table(table)} ({names}) FROM STDIN") as copy:
                 for row in rows:
                     copy.write_row(row)
-        except conn.dialect.dbapi.Error as error:
+        except driver.Error as error:
             raise DBAPIError(f"COPY {table.name}", None, error) from error  # as for statements that SQLAlchemy sends
         return
     statement = sa.insert(table).compile(dialect=conn.dialect, column_keys=list(columns))

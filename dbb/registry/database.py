@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Self, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, DBAPIError
 
 from dbb import __version__
 from dbb.errors import DbbError, NotFoundError, SchemaVersionError
@@ -183,5 +183,6 @@ class Database:
 
     def optimize(self) -> None:
         """Let the database refresh what its planner knows of table sizes; cheap, for after bulk changes."""
-        with outside_transaction(self.engine) as conn:
+        # another writer may be in the way, who will do the same when it is done
+        with suppress(DBAPIError), outside_transaction(self.engine) as conn:
             conn.exec_driver_sql("ANALYZE" if self.dialect == "postgresql" else "PRAGMA optimize=0x10002")

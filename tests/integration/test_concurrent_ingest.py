@@ -26,7 +26,7 @@ import psycopg, sqlalchemy.dialects.postgresql, sqlalchemy.dialects.sqlite
 import dbb, dbb.ingest.files, dbb.ingest.table
 
 with dbb.Registry.create("sqlite://", mapper="hsc") as warm:
-    warm.add_archive("home", "/")
+    warm.add_archive("home", os.path.dirname(sys.argv[1]))
     warm.ingest_files(sys.argv[1:], filetype="calexp", archive="home", dry_run=True)
 
 def run(job, answer):

@@ -186,7 +186,7 @@ def test_an_exposure_without_a_date_gets_no_calibrations(survey: Survey, refusal
     survey.add("calexp", "c.fits", run=RUN_A, visit=1, ccd=2, filter="HSC-R", pointing=533)
     survey.add_calib("bias", 2, "2013-01-01", "2013-01-01", "2014-01-01")
     err = refusal.spec(5, f'[[inputs]]\ndataset = "calexp"\n[calibs]\nversion = "{CALIBS}"\n', survey.url)
-    assert "no bias of version 2014A fits exposure visit=1 ccd=2 (HSC-R, None)" in err
+    assert "exposure visit=1 ccd=2 (HSC-R, None) has no date, so no bias can be chosen for it" in err
 
 
 # Files that are not what is registered
