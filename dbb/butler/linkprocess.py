@@ -26,7 +26,7 @@ class LinkProcess:
     def __init__(self, root: str) -> None:
         command = [sys.executable, "-I", "-S", str(Path(linker.__file__)), root]
         # our own interpreter and file, and no shell
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, close_fds=False
         )
         self._pending: list[str] = []
