@@ -77,9 +77,6 @@ def gen2_registry(path: Path, **tables: list[tuple[Any, ...]]) -> Path:
     return path
 
 
-# tables
-
-
 def test_ranges_of_a_table_are_certified_once(registry: Registry) -> None:
     table = [valid(bias(1), "2013-01-01", "2013-01-31"), valid(bias(2), "2013-02-01", "2013-02-28")]
     assert certify(registry, *table) == Certified(2, 0)
@@ -188,9 +185,6 @@ def test_a_rehearsal_certifies_nothing(registry: Registry) -> None:
     assert contents(registry) == before
 
 
-# registries of Gen2
-
-
 def test_a_gen2_registry_is_taken_over(registry: Registry, tmp_path: Path) -> None:
     path = gen2_registry(
         tmp_path / "calibRegistry.sqlite3",
@@ -268,9 +262,6 @@ def test_what_is_no_gen2_registry_is_named(registry: Registry, tmp_path: Path) -
     path = gen2_registry(tmp_path / "a.sqlite3", bias=[("NONE", 16, "2013-01-01", "spring", "autumn")])
     with pytest.raises(TableError, match="holds 'spring' where a date must be"):
         certify_registry(registry, path, version="2014A", archive="home")
-
-
-# the real data set
 
 
 @pytest.fixture

@@ -145,9 +145,6 @@ def counts(registry: Registry) -> dict[str, int]:
     return dict(rows(registry, statement))
 
 
-# many at once
-
-
 def test_tables_taken_by_many_processes_at_once_lose_nothing(
     registry: Registry, in_processes: Jobs, tmp_path: Path
 ) -> None:
@@ -202,9 +199,6 @@ def test_files_brought_by_many_processes_at_once_arrive_once(
     )
 
 
-# killed
-
-
 def moments(longest: float, number: int) -> Iterator[float]:
     """Moments within the time that a job takes, the first one at once, and some after its end."""
     yield 0.0
@@ -214,7 +208,7 @@ def moments(longest: float, number: int) -> Iterator[float]:
 def test_a_killed_ingest_of_a_table_leaves_all_of_it_or_nothing(
     registry: Registry, in_processes: Jobs, tmp_path: Path
 ) -> None:
-    size, number = 1500, 20
+    size, number = 1500, 12
     tables = [write_table(tmp_path / f"{n}.csv", range(10_000 * n, 10_000 * n + size)) for n in range(number + 1)]
     [[_, _, _, seconds]] = in_processes([table_job(registry, tables[-1], run="Timed_r1p1")])
     whole = {}

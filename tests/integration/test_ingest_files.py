@@ -255,9 +255,6 @@ def test_a_compressed_file_keeps_its_suffix(registry: Registry, tmp_path: Path) 
     assert found.filename == "THING-0000001-016-r11p95.fits"
 
 
-# bringing files to the archive
-
-
 @pytest.mark.parametrize("transfer", MODES)
 def test_files_come_to_the_place_that_the_filetype_names(
     registry: Registry, home: Path, tmp_path: Path, transfer: str
@@ -372,9 +369,6 @@ def test_what_is_not_there_or_unknown_is_named(registry: Registry, home: Path) -
     with pytest.raises(UsageError, match="transfer 'carry' is none of direct, copy"):
         ingest(registry, home / "*.fits", transfer="carry")
     assert registry.query("thing") == []
-
-
-# remote archives
 
 
 @pytest.fixture

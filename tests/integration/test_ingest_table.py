@@ -97,9 +97,6 @@ def ingest(registry: Registry, source: Any, **options: Any) -> tuple[int, int, i
     return done.added, done.known, len(done.refused)
 
 
-# known, new, refused
-
-
 def test_a_table_taken_again_is_known_and_changes_nothing(registry: Registry) -> None:
     table = [calexp(n) for n in range(1, 6)]
     assert ingest(registry, table) == (5, 0, 0)
@@ -166,9 +163,6 @@ def test_a_run_of_the_row_wins_over_that_of_the_call(registry: Registry) -> None
     assert [record.run for record in registry.query("calexp")] == ["Ht0_r12p01", RUN]
     ingest(registry, [{"relpath": "bias.fits", "calibDate": "2013-11-03", "ccd": 1}], filetype="bias", run=None)
     assert [record.run for record in registry.query("bias")] == [None]
-
-
-# where files are
 
 
 def test_a_copy_in_another_archive_is_the_same_file(registry: Registry) -> None:
@@ -239,9 +233,6 @@ def test_a_path_that_leaves_its_archive_is_refused_with_its_row(registry: Regist
         ingest(registry, [calexp(1), calexp(2, relpath=relpath)])
     assert caught.value.exit_code == 2
     assert contents(registry) == before
-
-
-# values
 
 
 def test_a_patch_is_stored_in_one_spelling_and_found_by_both(registry: Registry) -> None:
@@ -340,9 +331,6 @@ def test_a_table_may_mix_filetypes(registry: Registry) -> None:
     ]
 
 
-# what is wrong is named
-
-
 @pytest.mark.parametrize(
     ("column", "value", "problem"),
     [
@@ -412,9 +400,6 @@ def test_an_unknown_name_lists_the_known_ones_nearest_first(registry: Registry) 
 
 def test_a_column_nobody_filled_is_no_error(registry: Registry) -> None:
     assert ingest(registry, [calexp(1, remark=None, other="")]) == (1, 0, 0)
-
-
-# every format
 
 
 TEXTS = st.text(st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs")), min_size=1, max_size=12).filter(
@@ -497,9 +482,6 @@ def test_every_format_registers_the_same_rows(registry: Registry, tmp_path: Path
         (1, 16, "HSC-R", "2013-06-17", "2013-06-17", 533, 30.0, "STRIPE82L"),
         (2, 16, "HSC-R", None, None, None, None, None),
     ]
-
-
-# cost
 
 
 def test_statements_grow_with_batches_and_not_with_files(registry: Registry) -> None:

@@ -73,9 +73,6 @@ def visits(registry: Registry, where: str | None = None, **question: Any) -> lis
     return sorted({record["visit"] for record in registry.query("calexp", where=where, **question)})
 
 
-# names and values
-
-
 @pytest.mark.parametrize(
     ("where", "expected"),
     [
@@ -190,9 +187,6 @@ def test_a_question_that_makes_no_sense_is_refused(
     assert getattr(caught.value, "exit_code", None) == 2
 
 
-# order
-
-
 def test_files_come_in_the_order_of_their_data_ids_or_as_asked(registry: Registry) -> None:
     keys = [(record["visit"], record["ccd"]) for record in registry.query("calexp")]
     assert keys == sorted(keys)
@@ -204,9 +198,6 @@ def test_files_come_in_the_order_of_their_data_ids_or_as_asked(registry: Registr
     assert [record["visit"] for record in registry.query("calexp", limit=2)] == [1, 1]
     assert [record["visit"] for record in registry.query("calexp", limit=2, order_by=["-visit"])] == [7, 7]
     assert registry.query("calexp", limit=0) == []
-
-
-# runs
 
 
 def test_the_first_run_that_has_a_data_id_wins(registry: Registry) -> None:
@@ -279,9 +270,6 @@ def test_a_tag_is_searched_in_the_order_it_was_given(own: Registry) -> None:
     assert visits(own, "tag IS NULL") == [7]
 
 
-# facts about exposures
-
-
 def test_visit_tags_and_the_blacklist_can_be_asked(own: Registry) -> None:
     assert load_visit_tags(own, [{"Visit": 1}, {"Visit": 5, "remark": "?"}], tag="cosmos") == 2
     load_visit_tags(own, [{"visit": 5}, {"visit": 6}], tag="good_seeing")
@@ -305,9 +293,6 @@ def test_every_reason_on_the_blacklist_counts(own: Registry) -> None:
         load_blacklist(own, [{"visit": 1}], reason=reason)
     assert visits(own, "blacklist = 'a_first'") == visits(own, "blacklist = 'z_last'") == [1]
     assert visits(own, "blacklist != 'z_last'") == [2, 3, 4, 5, 6, 7]
-
-
-# cost
 
 
 def test_the_number_of_statements_does_not_depend_on_the_number_of_files(own: Registry) -> None:

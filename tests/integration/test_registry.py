@@ -73,9 +73,6 @@ def ingest(registry: Registry, filetype: str, *given: dict[str, Any], run: str |
     assert (done.added, done.known, done.refused) == (len(given), 0, ())
 
 
-# making and opening
-
-
 def test_a_new_registry_has_every_filetype_of_its_camera(registry_url: str) -> None:
     with Registry.create(registry_url, mapper="hsc") as registry:
         assert registry.mapper_name == "hsc"
@@ -141,9 +138,6 @@ def test_a_closed_registry_can_be_opened_again(registry: Registry) -> None:
         assert [record.relpath for record in again.query("calexp")] == ["1.fits"]
 
 
-# the operators' query
-
-
 def test_the_query_of_the_note_lists_the_coadds_of_a_tag(registry: Registry, coadds: list[dict[str, str]]) -> None:
     registry.ingest_table(coadds, archive="home")
     of_another_run = {"relpath": "x/calexp-HSC-R-0-8x6-r11p96.fits", "tract": 0, "patch": "8x6", "filter": "HSC-R"}
@@ -163,9 +157,6 @@ def test_a_file_in_the_root_of_its_archive_has_a_relative_path_in_that_query(reg
     registry.tag("PROTO-0.1", "Ht0_r11p95")
     assert rows(registry, COADDS_OF_A_TAG) == [("./c.fits",)]
     assert [record.relpath for record in registry.query("deepCoadd_calexp")] == ["c.fits"]
-
-
-# archives and tags
 
 
 def test_an_archive_is_added_once(bare: Registry) -> None:
@@ -201,9 +192,6 @@ def test_a_tag_for_an_unknown_run_changes_nothing_and_lists_the_nearest_first(re
     with pytest.raises(UsageError, match="is no tag"):
         registry.tag("best of all", "Ht0_r11p95")
     assert contents(registry) == before
-
-
-# filetypes
 
 
 def test_a_new_filetype_needs_no_code(bare: Registry, tmp_path: Path) -> None:
