@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
+
 from dbb import ingest
 from dbb.errors import NotFoundError
 from dbb.filetypes import Filetype
 from dbb.registry import Database
+from dbb.registry._tables import desfile
 from dbb.registry.archives import add_archive, archives
 from dbb.registry.relpaths import join_relpath
-from dbb.registry.runs import all_runs
-from dbb.registry.select import FIXED, FileQuery, resolve, select_files
+from dbb.registry.select import FIXED, FileQuery, resolve, run_text, select_files, sort_columns
 from dbb.registry.tags import tag_runs
 
 if TYPE_CHECKING:
@@ -194,36 +196,55 @@ class Registry(Database):
         `runs` choose.
         """
         question = FileQuery(filetype, where, tuple(ids), tuple(runs), overlaps, binds=binds or {})
-        if not order_by:
-            return list(islice(self._records(question), limit))
-        records = list(self._records(question))
-        for name in reversed(order_by):
-            key = name.removeprefix("-")
-            if records:
-                records[0][key]  # an unknown column is an error here, not in the middle of sorting
-            records.sort(key=lambda record, key=key: _sortable(record[key]), reverse=name.startswith("-"))  # type: ignore[misc]
+        kind = self.filetype(filetype)
+        order = [(self._record_column(kind, name.removeprefix("-")), name.startswith("-")) for name in order_by]
+        if not runs:
+            return list(self._records(question, order, limit))
+        # which file of a data id counts is known only when all its files were seen
+        records = list(self._records(question, (), None if order else limit))
+        for column, falling in reversed(order):
+            records.sort(key=lambda record, column=column: _sortable(record[column]), reverse=falling)  # type: ignore[misc]
         return records[:limit]
 
     def record_columns(self, filetype: str) -> list[str]:
         """Return the columns that `query` gives for a filetype, in order."""
         return [*_FIXED_COLUMNS, *(column.name for column in self.filetype(filetype).columns)]
 
-    def _records(self, question: FileQuery) -> Iterator[FileRecord]:
+    def _record_column(self, filetype: Filetype, name: str) -> str:
+        columns = self.record_columns(filetype.name)
+        for column in columns:
+            if column.lower() == name.lower():
+                return column
+        raise NotFoundError("column", name, columns)
+
+    def _records(
+        self, question: FileQuery, order: Sequence[tuple[str, bool]], limit: int | None
+    ) -> Iterator[FileRecord]:
         with self.read() as conn:
             filetype, statement = select_files(self, conn, question)
-            runs = {number: str(run) for number, run in all_runs(conn).items()}
+            if order:
+                statement = statement.order_by(None).order_by(*self._order_by(filetype, order))
+            statement = statement if question.runs else statement.limit(limit)
             with conn.execution_options(yield_per=_FETCH).execute(statement) as rows:
-                chosen = resolve(rows, filetype, unique=True) if question.runs else rows
+                chosen = islice(resolve(rows, filetype, unique=True), limit) if question.runs else rows
                 for row in chosen:
-                    yield _record(filetype, row, runs)
+                    yield _record(filetype, row)
+
+    def _order_by(self, filetype: Filetype, order: Sequence[tuple[str, bool]]) -> Iterator[sa.UnaryExpression[Any]]:
+        table = self.table(filetype)
+        for name, falling in order:
+            own = table is not None and name in filetype.types
+            columns = [table.c[name.lower()]] if table is not None and own else sort_columns(name)
+            yield from (column.desc().nulls_last() if falling else column.asc().nulls_first() for column in columns)
+        yield desfile.c.id.asc()
 
 
-def _record(filetype: Filetype, row: Sequence[Any], runs: Mapping[int, str]) -> FileRecord:
-    _, filename, compression, filesize, md5sum, _, run_id, archive, path = row[: FIXED - 1]
+def _record(filetype: Filetype, row: Sequence[Any]) -> FileRecord:
+    _, filename, compression, filesize, md5sum, _, _, archive, path = row[:9]
     values = row[FIXED + len(filetype.keys) :]
     metadata = dict(zip((column.name for column in filetype.columns), values, strict=True))
     relpath = None if path is None else join_relpath(path, filename, compression)
-    return FileRecord(relpath, filename, archive, runs.get(run_id), filesize, md5sum, metadata)
+    return FileRecord(relpath, filename, archive, run_text(row), filesize, md5sum, metadata)
 
 
 def _sortable(value: Any) -> tuple[bool, Any]:

@@ -97,11 +97,14 @@ class CalibrationFinder:
         for row in rows:
             groups.setdefault(tuple(row[place] for place in places), []).append(row)
         chosen: dict[int, _Row] = {}
+        filters: set[object] = set()
         for (ccd, filter_, date), exposure in self._wanted.items():
             group = tuple({"ccd": ccd, "filter": filter_}[key] for key in keys)
             fitting = [row for row in groups.get(group, ()) if date is not None and row[-2] <= date <= row[-1]]
-            if not fitting and calibs.types is None and not self._applies(filetype, keys, filter_, calibs.version):
-                continue  # e.g. fringe frames exist for the red filters only
+            if not fitting and calibs.types is None and "filter" in keys:
+                filters = filters or {one.group[keys.index("filter")] for one in self._ranges(filetype, calibs.version)}
+                if filter_ not in filters:
+                    continue  # e.g. fringe frames exist for the red filters only
             if len(fitting) != 1:
                 raise self._wrong(filetype, group, fitting, f"{exposure} ({filter_}, {date})", date, calibs.version)
             chosen[fitting[0][0]] = fitting[0]
@@ -112,12 +115,6 @@ class CalibrationFinder:
         table = self._db.table(filetype)
         assert table is not None
         return certified_ranges(self._conn, version, filetype, table)
-
-    def _applies(self, filetype: Filetype, keys: Sequence[str], filter_: str, version: str) -> bool:
-        """Whether a version has calibrations of this type for a filter at all."""
-        if "filter" not in keys:
-            return True
-        return filter_ in {one.group[keys.index("filter")] for one in self._ranges(filetype, version)}
 
     def _wrong(
         self,

@@ -27,8 +27,8 @@ from dbb.registry._tables import desfile, file_archive_info
 from dbb.registry.archives import archive_order, archives
 from dbb.registry.calibs import CALIB_DATE
 from dbb.registry.relpaths import join_relpath, split_relpath
-from dbb.registry.runs import Run, all_runs, full_run
-from dbb.registry.select import FIXED, FileQuery, Wanted, describe_place, resolve, select_files
+from dbb.registry.runs import full_run
+from dbb.registry.select import FIXED, FileQuery, Wanted, describe_place, resolve, run_text, select_files
 
 _FETCH = 2_000
 _Row = Sequence[Any]
@@ -104,20 +104,12 @@ class _Planner:
         self._db, self._conn, self._camera, self._spec = db, conn, camera, spec
         self._roots = archives(conn)
         self._order = archive_order(self._roots, spec.archives)
-        self._runs: dict[int, Run] | None = None
         self._placed: dict[str, int] = {}
         self._exposures: set[tuple[Any, ...]] = set()
         self._calibrations = CalibrationFinder(db, conn, camera, spec.era, self._order)
         names = list(camera.raw_columns)
         self._exposure_key = itemgetter(*(names.index(key) for key in camera.exposure_keys))
         self._choice = itemgetter(names.index("ccd"), names.index("filter"), names.index(camera.date_column))
-
-    def run_text(self, number: int | None) -> str | None:
-        if number is None:
-            return None
-        if self._runs is None:
-            self._runs = all_runs(self._conn)
-        return str(self._runs[number])
 
     def source(self, row: _Row) -> str:
         """Return the URL of a row's file."""
@@ -200,7 +192,7 @@ class _Planner:
         entry = {
             "dataset": dataset,
             "data_id": data_id,
-            "run": self.run_text(row[6]),
+            "run": run_text(row),
             "source": self.source(row),
             "path": path,
             "filesize": row[3],

@@ -90,7 +90,7 @@ def write_files(db: Database, work: Callable[[sa.Connection], Registered], *, dr
     if result.conflict:
         return Registered(0, 0, result.refused, conflict=True)
     if result.added and not dry_run:
-        db.optimize()
+        db.optimize(result.added)
     return result
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import random
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -17,6 +20,7 @@ from dbb.errors import DbbError, NotFoundError, UsageError
 
 BUSY_SECONDS = 30
 _TRIES = 5
+_log = logging.getLogger(__name__)
 _WRITERS = int.from_bytes(b"dbb")  # the advisory lock of a PostgreSQL registry's writers
 _LIST = 50  # below this length an IN list is bound value by value
 T = TypeVar("T")
@@ -34,7 +38,7 @@ def open_engine(url: str, *, create: bool = False) -> sa.Engine:
     """
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError as error:
+    except (sa.exc.ArgumentError, ValueError) as error:
         # not the text itself, which may hold a password
         raise UsageError("the registry is no URL: write sqlite:///file.db or postgresql+psycopg://…") from error
     backend = parsed.get_backend_name()
@@ -50,7 +54,17 @@ def open_engine(url: str, *, create: bool = False) -> sa.Engine:
         )
     if parsed.database and parsed.database != ":memory:" and not create and not Path(parsed.database).exists():
         raise NotFoundError("registry", url, hint="There is no such file: make one with 'dbb create'")
-    return _sqlite_engine(parsed)
+    return _sqlite_engine(parsed if create else _readable(parsed))
+
+
+def _readable(url: sa.URL) -> sa.URL:
+    """Return the URL that opens an SQLite file which may not be written, or only in a folder that may not."""
+    file = Path(url.database or ":memory:")
+    if not url.database or url.database == ":memory:" or (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
+        return url
+    # immutable: SQLite needs no files beside it; but a log that is there holds rows that must not be missed
+    immutable = {} if Path(f"{file}-wal").exists() else {"immutable": "1"}
+    return url.set(database=f"file:{quote(str(file.absolute()))}", query={"uri": "true", "mode": "ro", **immutable})
 
 
 def _sqlite_engine(url: sa.URL) -> sa.Engine:
@@ -102,6 +116,7 @@ def run_transaction(
     DbbError
         If the database refuses for another reason, or still after several tries.
     """
+    began = time.monotonic()
     for attempt in range(1, _TRIES + 1):
         try:
             with engine.connect().execution_options(dbb_write=True) as connection, connection.begin() as transaction:
@@ -113,8 +128,11 @@ def run_transaction(
                     transaction.rollback()
                 return result
         except DBAPIError as error:
-            if attempt == _TRIES or not _is_passing(error):
+            waited = time.monotonic() - began
+            if attempt == _TRIES or waited > BUSY_SECONDS * 1.5 or not _is_passing(error):
                 raise DbbError(f"the registry refused: {describe(error)}") from error
+            if waited > BUSY_SECONDS / 2:
+                _log.warning("the registry has been busy for %.0f s; trying again", waited)
         time.sleep(random.uniform(0.02, 0.1) * 2**attempt)  # noqa: S311  jitter, no secret
     raise AssertionError("unreachable: the last try returns or raises")
 

@@ -33,7 +33,13 @@ dbb_schema = sa.Table(
     sa.Column("created_date", TIMESTAMP),
 )
 ops_archive = sa.Table(
-    "ops_archive", metadata, _name("name", primary_key=True), _name("site"), _name("root", nullable=False)
+    "ops_archive",
+    metadata,
+    _name("name", primary_key=True),
+    _name("site"),
+    _name("root", nullable=False),
+    _name("filemgmt"),
+    _name("fileutils"),
 )
 ops_filetype = sa.Table(
     "ops_filetype",
@@ -82,10 +88,23 @@ pfw_attempt = sa.Table(
     _name("unitname", nullable=False),
     sa.Column("attnum", sa.Integer, nullable=False),
     _name("operator"),
+    sa.Column("condorid", sa.Integer),
+    _name("subpipeprod"),
+    _name("subpipever"),
     sa.Column("submittime", TIMESTAMP),
+    sa.Column("numexpblk", sa.Integer),
+    _name("basket"),
+    _name("group_submit_id"),
     _name("archive_path"),
     sa.Column("task_id", BIG),
     _name("data_state", server_default="NEW"),
+    sa.Column("state_change_date", TIMESTAMP),
+    _name("ha_state"),
+    _name("useqcf"),
+    _name("submitwcl"),
+    _name("fullsubmitwcl"),
+    sa.Column("created_date", TIMESTAMP),
+    _name("created_by"),
     sa.ForeignKeyConstraint(["reqnum", "unitname"], ["pfw_unit.reqnum", "pfw_unit.unitname"]),
     sa.UniqueConstraint("reqnum", "unitname", "attnum"),
 )
@@ -102,6 +121,7 @@ desfile = sa.Table(
     sa.Column("pfw_attempt_id", BIG, sa.ForeignKey("pfw_attempt.id")),
     sa.Column("wgb_task_id", BIG),
     sa.Column("created_date", TIMESTAMP),
+    _name("created_by"),
     sa.Index("ix_desfile_filename", "filename"),
     sa.Index("ix_desfile_attempt", "pfw_attempt_id", "filetype"),
 )

@@ -32,7 +32,8 @@ def create_registry(engine: sa.Engine, mapper: str | None, *, dry_run: bool = Fa
     if engine.dialect.name == "sqlite":
         if dry_run and not Path(engine.url.database or "").exists():
             return
-        _prepare_file(engine)
+        if not dry_run:
+            _prepare_file(engine)
     run_transaction(engine, lambda conn: _create(conn, camera, filetypes), keep=lambda done: not dry_run)
 
 
@@ -49,9 +50,13 @@ def _prepare_file(engine: sa.Engine) -> None:
 
 
 def _create(conn: sa.Connection, camera: Mapper | None, filetypes: dict[str, Filetype]) -> None:
-    if sa.inspect(conn).has_table("dbb_schema"):
-        url = conn.engine.url.render_as_string()
+    there = set(sa.inspect(conn).get_table_names())
+    url = conn.engine.url.render_as_string()
+    if "dbb_schema" in there:
         raise ConflictError(f"{url} holds a registry already: open it, or create another")
+    taken = there & {*metadata.tables, *(filetype.table for filetype in filetypes.values())}
+    if taken:
+        raise ConflictError(f"{url} holds other tables ({', '.join(sorted(map(str, taken)))}): create another database")
     metadata.create_all(conn)
     name = camera.name if camera else None
     values = {"version": SCHEMA_VERSION, "dbb": __version__, "mapper": name, "created_date": now(conn.dialect.name)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError, DBAPIError
@@ -20,6 +20,8 @@ from dbb.registry.filetypes import StoredFiletypes, register_filetypes
 from dbb.registry.migrate import schema_row
 
 T = TypeVar("T")
+_MANY = 10_000
+_ONE_VIEW: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
 class Database:
@@ -99,7 +101,8 @@ class Database:
     def read(self) -> Iterator[sa.Connection]:
         """Give a connection with one consistent view of the registry."""
         try:
-            with self.engine.connect() as connection:
+            options = {} if self.dialect == "sqlite" else _ONE_VIEW
+            with self.engine.connect().execution_options(**options) as connection:
                 yield connection
         except DatabaseError as error:
             raise DbbError(f"the registry refused: {describe(error)}") from error
@@ -181,8 +184,10 @@ class Database:
         self.forget_filetypes()
         return changed
 
-    def optimize(self) -> None:
-        """Let the database refresh what its planner knows of table sizes; cheap, for after bulk changes."""
+    def optimize(self, added: int) -> None:
+        """Let the database refresh what its planner knows of table sizes, after `added` files came."""
+        if self.dialect == "postgresql" and added < _MANY:
+            return  # the server's own upkeep sees to small changes
         # another writer may be in the way, who will do the same when it is done
         with suppress(DBAPIError), outside_transaction(self.engine) as conn:
             conn.exec_driver_sql("ANALYZE" if self.dialect == "postgresql" else "PRAGMA optimize=0x10002")

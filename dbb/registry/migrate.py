@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError, NoResultFound
 
 from dbb import __version__
-from dbb.errors import NotFoundError, SchemaVersionError
+from dbb.errors import DbbError, NotFoundError, SchemaVersionError
 from dbb.registry._connect import describe, open_engine, run_transaction
 from dbb.registry._tables import SCHEMA_VERSION, dbb_schema
 
@@ -24,13 +24,22 @@ def schema_row(engine: sa.Engine) -> Any:
     ------
     NotFoundError
         If there is no registry.
+    DbbError
+        If the database cannot be asked.
     """
     try:
         with engine.connect() as conn:
             return conn.execute(sa.select(dbb_schema.c.version, dbb_schema.c.dbb, dbb_schema.c.mapper)).one()
     except (DatabaseError, NoResultFound) as error:
         url = engine.url.render_as_string()
-        raise NotFoundError("registry", url, hint=f"It holds no dbb registry ({describe(error)})") from error
+        if isinstance(error, NoResultFound) or _is_absent(error):
+            raise NotFoundError("registry", url, hint=f"It holds no dbb registry ({describe(error)})") from error
+        raise DbbError(f"registry {url} cannot be opened: {describe(error)}") from error
+
+
+def _is_absent(error: DatabaseError) -> bool:
+    reason = str(error.orig)
+    return getattr(error.orig, "sqlstate", "") == "42P01" or "no such table" in reason or "not a database" in reason
 
 
 def migrate(url: str, *, dry_run: bool = False) -> tuple[int, int]:

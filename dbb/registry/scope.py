@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -122,7 +123,7 @@ class FileScope:
                 folder + place.c.filename + place.c.compression, "str", equals=_is_relpath, wrap=self._with_place
             )
         if name == "archive":
-            return Column(file_archive_info.c.archive_name, "str", wrap=self._with_place)
+            return Column(file_archive_info.c.archive_name, "str", wrap=self._in_archive)
         if name == "visit_tag" and self._has_visits():
             return Column(visit_tag.c.tag, "str", wrap=self._with_visit_tag)
         if name == "blacklist" and self._has_visits():
@@ -130,20 +131,31 @@ class FileScope:
         return None
 
     def _with_attempt(self, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-        return self.files.c.pfw_attempt_id.in_(sa.select(pfw_attempt.c.id).where(condition))
+        return self._with_run(sa.select(pfw_attempt.c.id).where(condition))
 
     def _with_tag(self, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-        return self.files.c.pfw_attempt_id.in_(sa.select(proctag.c.pfw_attempt_id).where(condition))
+        return self._with_run(sa.select(proctag.c.pfw_attempt_id).where(condition))
+
+    def _with_run(self, attempts: sa.Select[Any]) -> sa.ColumnElement[bool]:
+        # a file without a run must be false here, not unknown, so that the negation holds for it
+        attempt = self.files.c.pfw_attempt_id
+        return sa.and_(attempt.is_not(None), attempt.in_(attempts))
 
     def _with_place(self, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
         return self.files.c.id.in_(sa.select(file_archive_info.c.desfile_id).where(condition))
+
+    def _in_archive(self, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+        # asked file by file: an archive's name alone picks out nothing
+        here = file_archive_info.c.desfile_id == self.files.c.id
+        return sa.select(file_archive_info.c.path).where(here, condition).correlate(self.files).exists()
 
     def _with_corners(self, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
         return self.files.c.id.in_(sa.select(image_corners.c.desfile_id).where(condition))
 
     def _with_visit_tag(self, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
         assert self.table is not None
-        return self.table.c.visit.in_(sa.select(visit_tag.c.visit).where(condition))
+        visit = self.table.c.visit
+        return sa.and_(visit.is_not(None), visit.in_(sa.select(visit_tag.c.visit).where(condition)))
 
     def _with_reason(self, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
         assert self.table is not None

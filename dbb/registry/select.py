@@ -14,14 +14,15 @@ from dbb.mapper import Mapper
 from dbb.query import names_in, parse, parse_ids
 from dbb.query.nodes import Node
 from dbb.query.sql import to_sql
-from dbb.registry._tables import desfile, file_archive_info, overlap
+from dbb.registry._tables import desfile, file_archive_info, overlap, pfw_attempt
 from dbb.registry.archives import archive_order, archives
 from dbb.registry.database import Database
 from dbb.registry.relpaths import join_relpath
 from dbb.registry.runs import rank_runs
 from dbb.registry.scope import FileScope, desfile_alias, needs_overlaps, overlap_alias, overlap_version_id
 
-_UNRANKED = 1_000_000
+_UNRANKED = 1_000_000_000
+_MANY_RUNS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,9 @@ class FileQuery:
 
 FILE_COLUMNS = ("id", "filename", "compression", "filesize", "md5sum", "sha256", "pfw_attempt_id")
 PLACE_COLUMNS = ("archive_name", "path")
-FIXED = len(FILE_COLUMNS) + len(PLACE_COLUMNS) + 1
-"""Where the data id begins in a row: file columns, place columns and the run's rank come first."""
+RUN_COLUMNS = ("unitname", "reqnum", "attnum")
+FIXED = len(FILE_COLUMNS) + len(PLACE_COLUMNS) + len(RUN_COLUMNS) + 1
+"""Where the data id begins in a row: columns of file, place and run, and the run's rank, come first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,32 +100,36 @@ def select_files(
     filetype = db.filetype(query.filetype)
     table = db.table(filetype)
     ranks = rank_runs(conn, query.runs) if query.runs else {}
-    rank = _rank(ranks)
+    rank, ranked = _rank(ranks, db.dialect)
     keys = [table.c[key.lower()] for key in filetype.keys] if table is not None else []
     if wanted is None:
         wanted = Wanted(tuple(table.c[column.name.lower()] for column in filetype.columns if table is not None))
     statement = sa.select(
         *(desfile.c[name] for name in FILE_COLUMNS),
         *(file_archive_info.c[name] for name in PLACE_COLUMNS),
+        *(pfw_attempt.c[name] for name in RUN_COLUMNS),
         rank.label("run_rank"),
         *keys,
         *wanted.columns,
-    ).select_from(_origin(table, wanted))
+    ).select_from(_origin(table, wanted, ranked))
     if table is None or _is_shared(db, filetype):
         statement = statement.where(desfile.c.filetype == filetype.name)
     if ranks:
-        in_runs = desfile.c.pfw_attempt_id.in_(list(ranks))
-        statement = statement.where(sa.or_(in_runs, desfile.c.pfw_attempt_id.is_(None)))
+        known = desfile.c.pfw_attempt_id.in_(list(ranks)) if ranked is None else ranked.c.attempt.is_not(None)
+        statement = statement.where(sa.or_(known, desfile.c.pfw_attempt_id.is_(None)))
     statement = statement.where(*_clauses(db, conn, filetype, table, query))
-    order = [*keys, rank] if len(set(ranks.values())) > 1 else keys
+    order = [*keys, rank] if ranks else keys
     prefer = _preference(query.archives or archive_order(archives(conn), ()))
     # the metadata table's own number: its index then gives the whole order without a sort
     return filetype, statement.order_by(*order, desfile.c.id if table is None else table.c.desfile_id, *prefer)
 
 
-def _origin(table: sa.Table | None, wanted: Wanted) -> sa.FromClause:
+def _origin(table: sa.Table | None, wanted: Wanted, ranked: sa.FromClause | None) -> sa.FromClause:
     origin: sa.FromClause = desfile if table is None else table.join(desfile, table.c.desfile_id == desfile.c.id)
     origin = origin.outerjoin(file_archive_info, file_archive_info.c.desfile_id == desfile.c.id)
+    origin = origin.outerjoin(pfw_attempt, pfw_attempt.c.id == desfile.c.pfw_attempt_id)
+    if ranked is not None:
+        origin = origin.outerjoin(ranked, ranked.c.attempt == desfile.c.pfw_attempt_id)
     joined = wanted.joined
     if joined is None or table is None:
         return origin
@@ -141,10 +147,18 @@ def _conditions(query: FileQuery) -> Iterator[tuple[Node, str]]:
         yield parse_ids(query.ids), "\n".join(query.ids)
 
 
-def _rank(ranks: Mapping[int, int]) -> sa.ColumnElement[int]:
-    if len(set(ranks.values())) < 2:
-        return sa.literal(0)
-    return sa.case(ranks, value=desfile.c.pfw_attempt_id, else_=_UNRANKED)
+def _rank(ranks: Mapping[int, int], dialect: str) -> tuple[sa.ColumnElement[int], sa.FromClause | None]:
+    """Return the rank of a file's run, last for files without one, and a table of ranks where there are many."""
+    if not ranks:
+        return sa.literal(0), None
+    if len(ranks) <= _MANY_RUNS:
+        return sa.case(ranks, value=desfile.c.pfw_attempt_id, else_=_UNRANKED), None
+    given = sa.literal({str(attempt): rank for attempt, rank in ranks.items()}, sa.JSON)
+    each = sa.func.json_each_text(sa.cast(given, sa.JSON)) if dialect == "postgresql" else sa.func.json_each(given)
+    pairs = each.table_valued("key", "value")
+    attempt, rank = (sa.cast(column, sa.BigInteger) for column in (pairs.c.key, pairs.c.value))
+    ranked = sa.select(attempt.label("attempt"), rank.label("place")).cte("ranked").prefix_with("MATERIALIZED")
+    return sa.func.coalesce(ranked.c.place, _UNRANKED), ranked
 
 
 def _preference(order: Sequence[str]) -> list[sa.ColumnElement[Any]]:
@@ -223,8 +237,25 @@ def _two_files(filetype: Filetype, row: Sequence[Any], other: Sequence[Any]) -> 
     first, second = (describe_place(one) for one in (other, row))
     return (
         f"two files of {filetype.name} have the data id {data_id or '(none)'}:\n    {first}\n    {second}\n"
-        "Say with --runs which run comes first, or narrow the condition"
+        "Say with --runs which run comes first (a unit's name in it tells units apart), or narrow the condition"
     )
+
+
+def sort_columns(name: str) -> list[sa.Column[Any]]:
+    """Return the columns that sort the rows of `select_files` by one of the names that every file has."""
+    place, run = file_archive_info.c, pfw_attempt.c
+    return {
+        "relpath": [place.path, place.filename, place.compression],
+        "archive": [place.archive_name],
+        "run": [run.unitname, run.reqnum, run.attnum],
+    }.get(name) or [desfile.c[name]]
+
+
+def run_text(row: Sequence[Any]) -> str | None:
+    """Return the run of a row of `select_files`, ``Ht0_r11p95``, or None."""
+    at = len(FILE_COLUMNS) + len(PLACE_COLUMNS)
+    unitname, reqnum, attnum = row[at : at + len(RUN_COLUMNS)]
+    return None if unitname is None else f"{unitname}_r{reqnum}p{attnum:02d}"
 
 
 def describe_place(row: Sequence[Any]) -> str:
