@@ -39,6 +39,7 @@ from dbb.patterns import Pattern, parse_pattern
 
 # At most 55 characters: PostgreSQL takes 63, and the name of an index is that of its table and eight more.
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,54}")
+_INTEGER = re.compile(r"\s*[+-]?[0-9]+\s*")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _KEYS = {"description", "dataset", "metadata_table", "keys", "sets", "columns", "directory", "name"}
 
@@ -102,16 +103,27 @@ class Filetype:
 
 
 def _to_int(value: object) -> int:
-    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+    # Python also reads 1_000 and digits of other scripts, which no other program writes
+    if isinstance(value, bool) or (isinstance(value, str) and not _INTEGER.fullmatch(value)):
         raise ValueError("expected an integer")
-    number = int(value)  # type: ignore[call-overload]  # whatever int() reads: text, numpy integer, whole float
+    try:
+        number = int(value)  # type: ignore[call-overload]  # whatever int() reads: text, numpy integer, whole float
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError("expected an integer") from None
+    if not isinstance(value, str) and number != value:
+        raise ValueError("expected an integer")
     if not -(2**63) <= number < 2**63:
         raise ValueError("the number does not fit in 64 bits")
     return int(number)
 
 
 def _to_float(value: object) -> float:
-    number = float(value)  # type: ignore[arg-type]  # whatever float() reads
+    if isinstance(value, str) and "_" in value:
+        raise ValueError("expected a number")
+    try:
+        number = float(value)  # type: ignore[arg-type]  # whatever float() reads
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError("expected a number") from None
     if number != number or number in {float("inf"), float("-inf")}:
         raise ValueError("expected a finite number")
     return number
@@ -175,14 +187,21 @@ def load_filetypes(path: Path) -> dict[str, Filetype]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"filetype file {path} cannot be read: {error}") from error
-    sets = data.get("sets", {})
     unknown = data.keys() - {"sets", "filetypes"}
     if unknown:
         raise UsageError(f"filetype file {path}: unknown entries {sorted(unknown)}; known: filetypes, sets")
     try:
-        return {name: _filetype(name, entry, sets) for name, entry in data.get("filetypes", {}).items()}
+        sets = {name: _table(f"set {name}", entry) for name, entry in _table("sets", data.get("sets", {})).items()}
+        entries = _table("filetypes", data.get("filetypes", {}))
+        return {name: _filetype(name, _table(f"filetype {name}", entry), sets) for name, entry in entries.items()}
     except (UsageError, NotFoundError) as error:
         raise UsageError(f"filetype file {path}: {error}") from error
+
+
+def _table(what: str, value: object) -> Mapping[str, object]:
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{what} must be a table of entries, not {value!r}")
+    return value
 
 
 def _filetype(name: str, entry: Mapping[str, object], sets: Mapping[str, Mapping[str, object]]) -> Filetype:
@@ -193,17 +212,16 @@ def _filetype(name: str, entry: Mapping[str, object], sets: Mapping[str, Mapping
             f"filetype {name}: unknown entries {sorted(entry.keys() - _KEYS)}; known: {', '.join(sorted(_KEYS))}"
         )
     declared: dict[str, object] = {}
-    for chosen in _names(entry.get("sets", [])):
+    for chosen in _names(name, entry, "sets"):
         if chosen not in sets:
             raise NotFoundError("set of columns", chosen, sets)
         declared |= sets[chosen]
-    own = entry.get("columns", {})
-    declared |= own if isinstance(own, Mapping) else {}
+    declared |= _table(f"filetype {name}, columns", entry.get("columns", {}))
     lowered = [column.lower() for column in declared]
     twice = [column for column in declared if lowered.count(column.lower()) > 1]
     if twice:
         raise UsageError(f"filetype {name}: the columns {', '.join(twice)} differ in case only")
-    keys = _names(entry.get("keys", []))
+    keys = _names(name, entry, "keys")
     columns = tuple(_column(name, column, what, keys) for column, what in declared.items())
     missing = [key for key in keys if key not in declared]
     if missing:
@@ -235,8 +253,11 @@ def _column(filetype: str, name: str, what: object, keys: Iterable[str]) -> Colu
     return Column(name, kind, source, bool(entry.get("required", name in keys)))
 
 
-def _names(value: object) -> tuple[str, ...]:
-    return tuple(str(item) for item in value) if isinstance(value, list) else ()
+def _names(filetype: str, entry: Mapping[str, object], key: str) -> tuple[str, ...]:
+    value = entry.get(key, [])
+    if not isinstance(value, list):
+        raise UsageError(f"filetype {filetype}: {key} must be a list of names, not {value!r}")
+    return tuple(str(item) for item in value)
 
 
 def _text(entry: Mapping[str, object], key: str) -> str | None:

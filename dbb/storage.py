@@ -135,14 +135,22 @@ def root_url(text: str) -> str:
     Raises
     ------
     UnsafePathError
-        If a local root is not absolute after all, or contains characters that the Butler globs.
+        If `text` names no place (empty, or only a scheme), if a ``file://`` root is not absolute, or if a local root
+        contains ``[``, ``]``, ``*`` or ``?``, which the Butler globs.
     """
     if not is_local(text):
+        if not text.partition("://")[2].strip("/"):
+            raise UnsafePathError(f"archive root {text!r} names no place: write a URL with a bucket, host or folder")
         return text.rstrip("/")
+    if not text:
+        raise UnsafePathError("archive root '' is empty: write a folder or a URL")
     path = local_path(text)
     if text.startswith(_LOCAL) and not path.startswith("/"):
         raise UnsafePathError(f"archive root {text!r}: write file:///absolute/path")
-    return _LOCAL + os.path.abspath(path)
+    path = os.path.abspath(path)
+    if any(char in path for char in "[]*?"):
+        raise UnsafePathError(f"archive root {path!r}: the Butler globs [ ] * ?, choose a folder without them")
+    return _LOCAL + path
 
 
 @contextlib.contextmanager
@@ -171,6 +179,26 @@ def new_folder(path: Path) -> Iterator[Path]:
             os.rename(aside, path)
         except OSError as error:
             raise ConflictError(f"{path} appeared while it was being made: nothing was changed") from error
+    finally:
+        os.close(lock)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Give a folder for things in the making, and remove it with what is left in it.
+
+    Yields
+    ------
+    Path
+        An empty folder beside `path`, on the same file system. What a killed process left is removed by the next call
+        for the same `path`; the folder of a process that still works is left alone.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
+    aside, lock = _locked_folder(path)
+    try:
+        yield aside
     finally:
         os.close(lock)
         shutil.rmtree(aside, ignore_errors=True)

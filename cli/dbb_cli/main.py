@@ -28,7 +28,8 @@ class DbbGroup(click.Group):
         """Run the command; that whoever read its output has seen enough is no error."""
         try:
             result: object = super().invoke(ctx)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed by whoever started us: nobody wants to read it
+                sys.stdout.flush()
         except BrokenPipeError:
             # keep the interpreter from complaining at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -24,7 +24,13 @@ def print_rows(rows: Rows, form: str, columns: Sequence[str] = ()) -> None:
         ``table``, ``json`` (a list of objects), ``csv``, ``ecsv`` or ``parquet``.
     columns
         Names for the head of an empty answer.
+
+    Notes
+    -----
+    Nothing happens if stdout was closed before the program began.
     """
+    if sys.stdout is None:
+        return
     names = list(rows[0]) if rows else list(columns)
     {"table": _table, "json": _json, "csv": _csv, "ecsv": _ecsv, "parquet": _parquet}[form](rows, names)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 REMOTE_BATCH = 256
 MANY_LINKS = 1_000
 """From so many links on, a second process makes them: starting it costs as much as some hundred links."""
-_OWN_FILES = frozenset({"in/repositoryCfg.yaml", "in/registry.sqlite3", "in/CALIB/calibRegistry.sqlite3"})
+_REGISTRIES = ("in/registry.sqlite3", "in/CALIB/calibRegistry.sqlite3")
+# SQLite would read the first as parts of our registries, the Butler the others before repositoryCfg.yaml
+_STRANGE_FILES = (
+    *(f"{registry}{end}" for registry in _REGISTRIES for end in ("-journal", "-wal", "-shm")),
+    "in/_mapper",
+    "in/_parent",
+)
+_OWN_FILES = frozenset({"in/repositoryCfg.yaml", *_REGISTRIES, *_STRANGE_FILES})
 Entry = Mapping[str, Any]
 Progress = Callable[[int], object]
 
@@ -118,11 +125,15 @@ class JobBuilder:
         (aside / "in/repositoryCfg.yaml").write_text(
             format_config(self._head.layout.mapper_class, [], {}), encoding="utf-8"
         )
-        self._registry = ExposureRegistry(aside / "in/registry.sqlite3", self._head.layout)
-        self._stream = (aside / "manifest.json").open("x", encoding="utf-8", buffering=1 << 18)
-        self._manifest = ManifestWriter(self._stream, self._head.as_dict(1))
-        self._manifest.open("inputs")
-        self._links = LinkMaker(str(aside))
+        with ExitStack() as undo:
+            self._registry = ExposureRegistry(aside / "in/registry.sqlite3", self._head.layout)
+            undo.callback(self._registry.abandon)
+            self._stream = (aside / "manifest.json").open("x", encoding="utf-8", buffering=1 << 18)
+            undo.callback(self._stream.close)
+            self._manifest = ManifestWriter(self._stream, self._head.as_dict(1))
+            self._manifest.open("inputs")
+            self._links = LinkMaker(str(aside))
+            undo.pop_all()
 
     def add(self, array: str, entry: Entry) -> None:
         """Stage what an entry of ``inputs``, ``calibs`` or ``files`` names, and note it."""
@@ -132,9 +143,7 @@ class JobBuilder:
             raise UnsafePathError(f"path {path!r} does not lie below in/")
         if path in self._paths:
             if path in _OWN_FILES:
-                raise ConflictError(
-                    f"{entry['source']} cannot be {path}: dbb writes that file itself; choose another name"
-                )
+                raise _not_yours(str(entry["source"]), path)
             raise AmbiguousError(f"two files want to be {path}; the second is {entry['source']}")
         self._paths.add(path)
         self._counts[array] += 1
@@ -202,6 +211,8 @@ class JobBuilder:
         except (FileExistsError, NotADirectoryError) as error:
             problem = f"{request.source} cannot be {path}: a file and a folder would have one name there"
             raise ConflictError(problem) from error
+        except OSError as error:
+            self._problem(f"{request.source} cannot be {path}: {error.strerror}")
 
     def _problem(self, text: str) -> None:
         if text.startswith(CONFLICT):
@@ -214,7 +225,9 @@ class JobBuilder:
         if self._problems:
             more = "\n    and perhaps more" if len(self._problems) > MOST_PROBLEMS else ""
             listed = "\n    ".join(self._problems[:MOST_PROBLEMS])
-            raise IntegrityError(f"not what is registered:\n    {listed}{more}\nNothing was written")
+            raise IntegrityError(
+                f"not what is registered, or cannot be staged:\n    {listed}{more}\nNothing was written"
+            )
 
     def _hardlink(self, source: str, target: str) -> None:
         try:
@@ -245,7 +258,8 @@ class JobBuilder:
         for outcome in stage_in(self._remote):
             self._copied += outcome.copied
             if outcome.error:
-                self._problem(f"{outcome.request.source}: {outcome.error}")
+                source = outcome.request.source  # which a plug-in may have named already
+                self._problem(outcome.error if outcome.error.startswith(source) else f"{source}: {outcome.error}")
         self._remote.clear()
 
     def finish(self) -> RepoReport:
@@ -274,6 +288,9 @@ class JobBuilder:
                 self._problem(problem)
 
     def _finish(self, aside: Path) -> None:
+        for path in _STRANGE_FILES:
+            if os.path.lexists(aside / path):  # as a folder; `add` has refused a file
+                raise _not_yours("a folder of staged files", path)
         for array in ("calibs", "files"):
             if not self._counts[array]:
                 self._manifest.open(array)
@@ -302,6 +319,26 @@ class JobBuilder:
             self._registry.abandon()
 
 
+def _not_yours(source: str, path: str) -> ConflictError:
+    reason = "SQLite or the Butler would read it" if path in _STRANGE_FILES else "dbb writes that file itself"
+    return ConflictError(f"{source} cannot be {path}: {reason}; choose another name")
+
+
+def _final_folder(root: Path) -> Path:
+    """Return where the job will be, if it can be there."""
+    if not root.name:
+        raise UnsafePathError(f"job folder {str(root)!r} is there already: name a new folder, e.g. {root / 'JOB'}")
+    final = Path(os.path.realpath(root.parent)) / root.name
+    if set("[]*?") & set(str(final)):
+        raise UnsafePathError(
+            f"job folder {str(final)!r}: the Butler reads [ ] * ? in a path as a pattern; choose another"
+        )
+    nearest = next(folder for folder in final.parents if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise ConflictError(f"job folder {final}: {nearest} is no folder; choose another")
+    return final
+
+
 def output_policy(outputs: Sequence[Entry]) -> dict[str, dict[str, dict[str, object]]]:
     """Return the policy overrides that the manifest's ``outputs`` stand for."""
     policy: dict[str, dict[str, dict[str, object]]] = {}
@@ -318,15 +355,11 @@ def build_job(root: Path, head: Head, *, dry_run: bool, progress: Progress | Non
     Raises
     ------
     ConflictError
-        If `root` exists.
+        If `root` exists, or is below a file.
     UnsafePathError
-        If `root` holds characters that the Butler globs.
+        If `root` names no new folder or holds characters that the Butler globs.
     """
-    final = Path(os.path.realpath(root.parent)) / root.name
-    if set("[]*?") & set(str(final)) or not root.name:
-        raise UnsafePathError(
-            f"job folder {str(final)!r}: the Butler reads [ ] * ? in a path as a pattern; choose another"
-        )
+    final = _final_folder(root)
     if dry_run:
         if os.path.lexists(final):
             raise ConflictError(f"{final} exists: choose another folder or remove it first")

@@ -15,9 +15,11 @@ from typing import Any
 
 from dbb.errors import AmbiguousError, UsageError
 
+_MAPPER = re.compile(r"(?:[A-Za-z_]\w*\.)+(?:[A-Za-z_]\w*)?Mapper", re.ASCII)
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TYPES = {"int", "text", "double"}
 _BATCH = 5_000
+_TABLES = ("raw", "raw_visit")
 _OTHER_CALIBRATION = "NONE"
 """What the Butler's own ingest writes as the filter of calibrations that have none."""
 
@@ -47,13 +49,23 @@ class Layout:
     calibrations: Sequence[str]
 
     def __post_init__(self) -> None:
+        if _MAPPER.fullmatch(self.mapper_class) is None:
+            raise UsageError(
+                f"the mapper {self.mapper_class!r} is no dotted name of a Python class that ends in 'Mapper'"
+            )
         names = [*self.raw, *self.visit, *self.exposure, *self.calibrations]
         if not all(_IDENTIFIER.fullmatch(name) for name in names) or not set(self.raw.values()) <= _TYPES:
             raise UsageError("the manifest names tables, columns or types that no Gen2 registry can have")
         if not self.visit or not self.exposure or not {*self.visit, *self.exposure} <= set(self.raw):
             raise UsageError("raw_visit and the exposure keys must be columns of raw, at least one each")
-        if len({name.lower() for name in self.calibrations}) < len(self.calibrations):
-            raise UsageError(f"a calibration type is listed twice: {', '.join(self.calibrations)}")
+        # SQLite does not distinguish case, and each table has a column or companion of a fixed name
+        _all_differ("column of raw", ["id", *self.raw])
+        _all_differ("column of raw_visit", self.visit)
+        _all_differ("exposure key", self.exposure)
+        tables = [table for name in self.calibrations for table in (name, f"{name}_visit")]
+        _all_differ("calibration table", [*_TABLES, *tables])
+        if any(name.lower().startswith("sqlite_") for name in self.calibrations):
+            raise UsageError("a calibration type cannot begin with sqlite_: SQLite keeps such tables for itself")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that a manifest carries."""
@@ -86,6 +98,19 @@ class Layout:
             raise UsageError(f"the manifest's entry 'butler' is incomplete: {error}") from error
 
 
+def _all_differ(what: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name.lower() in seen:
+            raise UsageError(f"the job's registries cannot have two of one name: {what} {name!r}")
+        seen.add(name.lower())
+
+
+def _quoted(names: Iterable[str]) -> str:
+    # a name may be a word of SQL
+    return ",".join(f'"{name}"' for name in names)
+
+
 def _new(path: Path) -> sqlite3.Connection:
     conn = sqlite3.connect(path, isolation_level=None)
     # no journal and no sync: the file is built aside, and thrown away if anything goes wrong
@@ -109,14 +134,17 @@ class ExposureRegistry:
     def __init__(self, path: Path, layout: Layout) -> None:
         self._layout = layout
         self._conn = _new(path)
-        columns = ",".join(f"{name} {kind}" for name, kind in layout.raw.items())
-        self._conn.execute(
-            f"CREATE TABLE raw (id integer primary key autoincrement, {columns}, unique({','.join(layout.exposure)}))"
-        )
-        kinds = ",".join(f"{name} {layout.raw[name]}" for name in layout.visit)
-        self._conn.execute(f"CREATE TABLE raw_visit ({kinds}, unique({layout.visit[0]}))")
+        columns = ",".join(f'"{name}" {kind}' for name, kind in layout.raw.items())
+        kinds = ",".join(f'"{name}" {layout.raw[name]}' for name in layout.visit)
+        key = f"unique({_quoted(layout.exposure)})"
+        try:
+            self._conn.execute(f"CREATE TABLE raw (id integer primary key autoincrement, {columns}, {key})")
+            self._conn.execute(f"CREATE TABLE raw_visit ({kinds}, unique({_quoted(layout.visit[:1])}))")
+        except sqlite3.Error as error:
+            self._conn.close()
+            raise UsageError(f"the job's registry cannot have the columns that it shall have: {error}") from error
         marks = ",".join("?" * len(layout.raw))
-        self._insert = f"INSERT INTO raw ({','.join(layout.raw)}) VALUES ({marks})"  # noqa: S608  checked names
+        self._insert = f"INSERT INTO raw ({_quoted(layout.raw)}) VALUES ({marks})"  # noqa: S608  checked names
         self._pending: list[Sequence[object]] = []
         self.count = 0
 
@@ -129,7 +157,7 @@ class ExposureRegistry:
     def _flush(self) -> None:
         try:
             self._conn.executemany(self._insert, self._pending)
-        except (sqlite3.Error, OverflowError) as error:
+        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
             raise UsageError(f"the exposures cannot be rows of the job's registry: {error}") from error
         self.count += len(self._pending)
         self._pending.clear()
@@ -138,13 +166,13 @@ class ExposureRegistry:
         """Give back the rows added, in order, as mappings."""
         self._flush()
         names = list(self._layout.raw)
-        for row in self._conn.execute(f"SELECT {','.join(names)} FROM raw ORDER BY id"):  # noqa: S608  checked names
+        for row in self._conn.execute(f"SELECT {_quoted(names)} FROM raw ORDER BY id"):  # noqa: S608  checked names
             yield dict(zip(names, row, strict=True))
 
     def close(self) -> None:
         """Finish the file."""
         self._flush()
-        columns = ",".join(self._layout.visit)
+        columns = _quoted(self._layout.visit)
         # the first row of a visit stands for it, as the Butler's own ingest does
         self._conn.execute(f"INSERT OR IGNORE INTO raw_visit ({columns}) SELECT {columns} FROM raw ORDER BY id")  # noqa: S608
         self._conn.execute("COMMIT")
@@ -161,10 +189,10 @@ def write_calibrations(path: Path, layout: Layout, entries: Iterable[Mapping[str
     try:
         for name in layout.calibrations:
             conn.execute(
-                f"CREATE TABLE {name} (id integer primary key autoincrement, filter text,ccd int,calibDate text,"
+                f'CREATE TABLE "{name}" (id integer primary key autoincrement, filter text,ccd int,calibDate text,'
                 "validStart text,validEnd text, unique(filter,ccd,calibDate))"
             )
-            conn.execute(f"CREATE TABLE {name}_visit (calibDate text,filter text, unique(calibDate,filter))")
+            conn.execute(f'CREATE TABLE "{name}_visit" (calibDate text,filter text, unique(calibDate,filter))')
         rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in layout.calibrations}
         for entry in entries:
             name, data_id = entry["dataset"], entry["data_id"]
@@ -183,11 +211,11 @@ def write_calibrations(path: Path, layout: Layout, entries: Iterable[Mapping[str
 
 def _insert_calibrations(conn: sqlite3.Connection, name: str, rows: Sequence[tuple[object, ...]]) -> None:
     try:
-        conn.executemany(f"INSERT INTO {name} (filter,ccd,calibDate,validStart,validEnd) VALUES (?,?,?,?,?)", rows)  # noqa: S608
+        conn.executemany(f'INSERT INTO "{name}" (filter,ccd,calibDate,validStart,validEnd) VALUES (?,?,?,?,?)', rows)  # noqa: S608
     except sqlite3.IntegrityError as error:
         twice = next(row for row in rows if [other[:3] for other in rows].count(row[:3]) > 1)
         raise AmbiguousError(f"two {name} have filter={twice[0]} ccd={twice[1]} calibDate={twice[2]}") from error
-    except (sqlite3.Error, OverflowError) as error:
+    except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
         raise UsageError(f"a {name} calibration cannot be a row of a registry: {error}") from error
     visits = sorted({(str(row[2]), str(row[0])) for row in rows})
-    conn.executemany(f"INSERT INTO {name}_visit (calibDate,filter) VALUES (?,?)", visits)  # noqa: S608
+    conn.executemany(f'INSERT INTO "{name}_visit" (calibDate,filter) VALUES (?,?)', visits)  # noqa: S608

@@ -11,6 +11,8 @@ import stat
 import sys
 
 MOST_PROBLEMS = 10
+MOST_FOLDERS = 100
+"""How deep a job's files may lie: Python's own tools for trees of folders fail at a thousand."""
 SEPARATOR = "\0"
 CONFLICT = "conflict "
 FIELDS = 4
@@ -58,6 +60,8 @@ class LinkMaker:
             os.symlink(target, name, dir_fd=self.descriptor(folder))
         except (FileExistsError, NotADirectoryError):
             return f"{CONFLICT}{source} cannot be {path}: a file and a folder would have one name there"
+        except OSError as error:
+            return f"{source} cannot be {path}: {error.strerror}"
         return ""
 
     def descriptor(self, folder: str) -> int:
@@ -70,15 +74,17 @@ class LinkMaker:
         return self._descriptor
 
     def _make(self, folder: str) -> None:
-        if folder in self._made or not folder:
-            return
-        self._make(folder.rpartition("/")[0])
-        try:
-            os.mkdir(folder, dir_fd=self._root)
-        except FileExistsError:
-            if not stat.S_ISDIR(os.lstat(folder, dir_fd=self._root).st_mode):
-                raise
-        self._made.add(folder)
+        wanted = []
+        while folder and folder not in self._made:
+            wanted.append(folder)
+            folder = folder.rpartition("/")[0]
+        for one in reversed(wanted):
+            try:
+                os.mkdir(one, dir_fd=self._root)
+            except FileExistsError:
+                if not stat.S_ISDIR(os.lstat(one, dir_fd=self._root).st_mode):
+                    raise
+            self._made.add(one)
 
     def close_folder(self) -> None:
         """Let go of the folder that is open."""
@@ -124,7 +130,10 @@ def main() -> None:
             problem = maker.link(source, int(size) if size else None, target or source, path)
             problems += [problem] if problem else []
         rest = SEPARATOR.join([*fields[whole:], rest])
-    sys.stdout.buffer.write(os.fsencode(SEPARATOR.join(problems)))
+    try:
+        os.write(1, os.fsencode(SEPARATOR.join(problems)))
+    except BrokenPipeError:
+        sys.exit(1)  # whoever asked is gone
 
 
 if __name__ == "__main__":

@@ -27,7 +27,12 @@ class LinkProcess:
         command = [sys.executable, "-I", "-S", str(Path(linker.__file__)), root]
         # our own interpreter and file, and no shell
         self._process = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, close_fds=False
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            close_fds=False,
+            process_group=0,  # an interrupt from the keyboard is for this process, which ends the other
         )
         self._pending: list[str] = []
 

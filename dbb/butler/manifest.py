@@ -30,7 +30,14 @@ class ManifestWriter:
         self._array: str | None = None
         self._filled = False
         self._pending: list[Mapping[str, Any]] = []
-        stream.write("{" + ",\n".join(f"{_encode(key)}:{_encode(value)}" for key, value in head.items()))
+        self._write("{" + ",\n".join(f"{_encode(key)}:{_encode(value)}" for key, value in head.items()))
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError as error:
+            near = text[max(0, error.start - 60) : error.end + 20]
+            raise UsageError(f"the manifest cannot hold half a character (a lone surrogate): {near!r}") from error
 
     def add(self, array: str, entry: Mapping[str, Any]) -> None:
         """Append an entry to `array`."""
@@ -43,14 +50,14 @@ class ManifestWriter:
     def _flush(self) -> None:
         if self._pending:
             # encoding many in one call costs half of encoding each
-            self._stream.write((",\n" if self._filled else "") + _encode(self._pending)[1:-1])
+            self._write((",\n" if self._filled else "") + _encode(self._pending)[1:-1])
             self._filled = True
             self._pending.clear()
 
     def open(self, array: str) -> None:
         """Begin an array; also how an empty one is written."""
         self._close_array()
-        self._stream.write(f",\n{_encode(array)}:[\n")
+        self._write(f",\n{_encode(array)}:[\n")
         self._array, self._filled = array, False
 
     def _close_array(self) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dbb.butler.build import Head, Progress, RepoReport, build_job
 from dbb.butler.layout import Layout
+from dbb.butler.linker import MOST_FOLDERS
 from dbb.butler.manifest import ARRAYS, SCHEMA, read_manifest
 from dbb.errors import SchemaVersionError, UsageError
+from dbb.patterns import safe_path
 from dbb.storage import STAGE_MODES, is_local, local_path
 
 _ERAS = ("2017", "2021", "both")
@@ -80,6 +83,8 @@ def _head(manifest: Path, stage: str | None) -> Head:
     outputs = data.get("outputs", [])
     if not isinstance(outputs, list) or not all(_is_output(one) for one in outputs):
         raise UsageError(f"{manifest}: each of 'outputs' needs dataset, section and template")
+    for one in outputs:
+        _check_output(one, manifest)
     layout = Layout.from_dict(data["butler"])
     return Head(
         data["mapper"], data["era"], chosen, str(data.get("created", "")), str(data.get("dbb", "")), layout, outputs
@@ -88,6 +93,25 @@ def _head(manifest: Path, stage: str | None) -> Head:
 
 def _is_output(entry: Any) -> bool:
     return isinstance(entry, Mapping) and all(isinstance(entry.get(key), str) for key in _OUTPUT)
+
+
+def _check_output(entry: Mapping[str, Any], manifest: Path) -> None:
+    """Make sure that the Butler will write below its repository and finds in the policy what dbb puts there."""
+    dataset, template = entry["dataset"], entry["template"]
+    if _IDENTIFIER.fullmatch(dataset) is None:
+        raise UsageError(f"{manifest}: {dataset!r} cannot be the name of an output's dataset type")
+    if entry["section"] not in _SECTIONS:
+        raise UsageError(f"{manifest}: section {entry['section']!r} of {dataset} is none of {', '.join(_SECTIONS)}")
+    if "%" in _FIELD.sub("", template):
+        raise UsageError(f"{manifest}: template {template!r} of {dataset} has a % that begins no %(key)s or %(key)02d")
+    safe_path(_FIELD.sub(lambda field: "%" if field[0] == "%%" else "x", template), f"{dataset}: template")
+    for key in ("python", "persistable", "storage"):
+        value = entry.get(key) or "x"
+        if not isinstance(value, str) or _DOTTED.fullmatch(value) is None:
+            raise UsageError(f"{manifest}: {key} {value!r} of {dataset} is no name in Python")
+    tables = entry.get("tables") or []
+    if not isinstance(tables, list) or not all(isinstance(one, str) and _IDENTIFIER.fullmatch(one) for one in tables):
+        raise UsageError(f"{manifest}: tables {tables!r} of {dataset} must be a list of names")
 
 
 def _layout_of(mapper: str, era: str) -> Layout:
@@ -99,6 +123,11 @@ def _layout_of(mapper: str, era: str) -> Layout:
 
 
 _OUTPUT = ("dataset", "section", "template")
+_SECTIONS = ("exposures", "calibrations", "datasets")
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+_DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
+_FIELD = re.compile(r"%%|%\(\w+\)[-+ #0]*[0-9]*(?:\.[0-9]+)?[A-Za-z]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NEEDED: dict[str, tuple[str, ...]] = {
     "inputs": ("source", "path"),
     "files": ("source", "path"),
@@ -115,6 +144,11 @@ def _checked(entry: Any, key: str, manifest: Path) -> Mapping[str, Any]:
     source = entry["source"]
     if not isinstance(source, str) or "\0" in source or (is_local(source) and not local_path(source).startswith("/")):
         raise UsageError(f"{manifest}: source {source!r} must be a URL or an absolute path")
-    if not isinstance(entry.get("filesize"), int | None):
+    for text in (source, entry["path"]):
+        if _SURROGATE.search(text):
+            raise UsageError(f"{manifest}: {text!r} holds half a character (a lone surrogate)")
+    if entry["path"].count("/") > MOST_FOLDERS:
+        raise UsageError(f"{manifest}: path {entry['path'][:60]}… lies more than {MOST_FOLDERS} folders deep")
+    if not isinstance(entry.get("filesize"), int | None) or isinstance(entry.get("filesize"), bool):
         raise UsageError(f"{manifest}: filesize of {source} must be a whole number, not {entry['filesize']!r}")
     return entry

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dbb.errors import NotFoundError, UsageError
+from dbb.butler.linker import MOST_FOLDERS
+from dbb.errors import DbbError, NotFoundError, UsageError
 from dbb.mapper import eras_of
 from dbb.patterns import safe_path
 from dbb.storage import STAGE_MODES
@@ -94,10 +95,15 @@ class RepoSpec:
             raise UsageError(f"stage {self.stage!r} is none of {', '.join(STAGE_MODES)}")
         eras_of(self.era)
         for file in self.files:
-            safe_path(file.as_path, "fixed name")
+            if safe_path(file.as_path, "fixed name").count("/") >= MOST_FOLDERS:
+                raise UsageError(f"fixed name {file.as_path[:60]}… lies more than {MOST_FOLDERS} folders deep")
 
 
-_TOP = {"mapper", "stage", "era", "archives", "overlaps", "inputs", "calibs", "files", "outputs"}
+_TOP = {"mapper", "stage", "era", "archives", "overlaps", "inputs", "calibs", "files", "refcats", "outputs"}
+REFCATS = (
+    "reference catalogues cannot be staged by this dbb yet: give a job file a [[files]] entry for each of"
+    " their files, with its place below ref_cats/, or wait for a later release"
+)
 
 
 def read_spec(path: Path) -> RepoSpec:
@@ -109,6 +115,8 @@ def read_spec(path: Path) -> RepoSpec:
         If there is no such file, or it holds an unknown key.
     UsageError
         If it is no TOML, or an entry has the wrong form.
+    DbbError
+        If it asks for reference catalogues.
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -125,6 +133,8 @@ def read_spec(path: Path) -> RepoSpec:
 
 def _spec(data: Mapping[str, Any]) -> RepoSpec:
     _only(data, _TOP, "the job file")
+    if data.get("refcats"):
+        raise DbbError(REFCATS)
     calibs, outputs = data.get("calibs"), data.get("outputs")
     return RepoSpec(
         mapper=_text(data, "mapper", "the job file"),

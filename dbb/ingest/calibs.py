@@ -14,8 +14,9 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from dbb.errors import AmbiguousError, DbbError, MissingError, NotFoundError, TableError, UsageError
+from dbb.errors import AmbiguousError, DbbError, MissingError, NotFoundError, TableError, UnsafePathError, UsageError
 from dbb.filetypes import CONVERTERS, Filetype
+from dbb.ingest.rows import shown
 from dbb.ingest.tables import Rows, Table
 from dbb.registry import Database
 from dbb.registry._connect import one_of
@@ -72,10 +73,12 @@ def certify_table(
     """
     check_version(version)
     kind, table = _calibration_table(db, filetype)
-    rows = _date_rows(Table(Path(source) if isinstance(source, str | os.PathLike) else source))
+    given_table = Table(Path(source) if isinstance(source, str | os.PathLike) else source)
+    rows = _date_rows(given_table)
 
     def work(conn: sa.Connection) -> Certified:
-        given = _files_of(conn, kind, table, rows, archive)
+        files = _files_of(conn, kind, table, rows, archive)
+        given = [_validity(kind, files.get(_lookup(row), {}), row, given_table.name) for row in rows]
         return certify(conn, version, kind, table, given)
 
     return db.write(work, keep=lambda done: not dry_run)
@@ -104,20 +107,28 @@ def _date_rows(table: Table) -> list[_DateRow]:
             row = batch.first_row + n
             start, end = (_date(columns[name][n], table.name, row, name) for name in ("validstart", "validend"))
             name = str(columns[named][n] or "")
-            out.append(_DateRow(row, name if named == "relpath" else None, split_relpath(name)[1], start, end))
+            out.append(_DateRow(row, name if named == "relpath" else None, _filename(name, table, row), start, end))
     return out
+
+
+def _filename(name: str, table: Table, row: int) -> str:
+    try:
+        return split_relpath(name)[1]
+    except UnsafePathError as error:
+        raise UnsafePathError(f"{table.name}, row {row}: {error}") from error
 
 
 def _date(value: Any, table: str, row: int, column: str) -> str:
     try:
         return str(CONVERTERS["date"](value))
     except ValueError as error:
-        raise TableError(f"{table}, row {row}, column {column}: {error}, not {value!r}") from error
+        raise TableError(f"{table}, row {row}, column {column}: {error}, not {shown(value)}") from error
 
 
 def _files_of(
     conn: sa.Connection, filetype: Filetype, table: sa.Table, rows: Sequence[_DateRow], archive: str | None
-) -> list[Validity]:
+) -> dict[object, dict[int, tuple[object, ...]]]:
+    """Return id and group of the registered files, by name and by path."""
     if archive is not None:
         archive_root(conn, archive)
     group = [table.c[key.lower()] for key in group_keys(filetype)]
@@ -134,19 +145,19 @@ def _files_of(
     for path, filename, compression, number, *keys in conn.execute(statement):
         for key in (filename, (path, filename, compression)):
             found.setdefault(key, {})[number] = tuple(keys)
-    return [_validity(filetype, found.get(_lookup(row), {}), row) for row in rows]
+    return found
 
 
 def _lookup(row: _DateRow) -> object:
     return row.filename if row.relpath is None else split_relpath(row.relpath)
 
 
-def _validity(filetype: Filetype, files: Mapping[int, tuple[object, ...]], row: _DateRow) -> Validity:
-    name = row.relpath or row.filename
+def _validity(filetype: Filetype, files: Mapping[int, tuple[object, ...]], row: _DateRow, table: str) -> Validity:
+    name, at = row.relpath or row.filename, f"{table}, row {row.row}"
     if not files:
-        raise MissingError(f"row {row.row}: no {filetype.name} {name!r} is registered: ingest it first")
+        raise MissingError(f"{at}: no {filetype.name} {name!r} is registered: ingest it first")
     if len(files) > 1:
-        raise AmbiguousError(f"row {row.row}: {len(files)} files are called {name!r}: give their relpath, or --archive")
+        raise AmbiguousError(f"{at}: {len(files)} files are called {name!r}: give their relpath, or --archive")
     number, group = next(iter(files.items()))
     return Validity(number, row.filename, group, row.valid_start, row.valid_end)
 
@@ -176,7 +187,7 @@ def certify_registry(
         out = {}
         for name, rows in tables.items():
             kind, table = _calibration_table(db, name)
-            given, trimmed = trim_shared_days(_match(conn, kind, table, rows))
+            given, trimmed = trim_shared_days(_match(conn, kind, table, rows, archive))
             done = certify(conn, version, kind, table, given)
             out[kind.name] = Certified(done.added, done.known, tuple(trimmed))
         return out
@@ -210,17 +221,19 @@ def _read_gen2(path: Path, db: Database) -> dict[str, list[_Gen2Row]]:
         raise DbbError(f"{path} cannot be read as a Gen2 calibration registry: {error}") from error
 
 
-def _match(conn: sa.Connection, filetype: Filetype, table: sa.Table, rows: Sequence[_Gen2Row]) -> list[Validity]:
+def _match(
+    conn: sa.Connection, filetype: Filetype, table: sa.Table, rows: Sequence[_Gen2Row], archive: str
+) -> list[Validity]:
     names = [key for key in filetype.keys if key.lower() in {"filter", "ccd", CALIB_DATE.lower()}]
     places = {"filter": 0, "ccd": 1, CALIB_DATE.lower(): 2}
     wanted = [tuple(row[places[name.lower()]] for name in names) for row in rows]
-    found = find_calibrations(conn, filetype, table, wanted, names)
+    found = find_calibrations(conn, filetype, table, wanted, names, archive)
     out = []
     for row, values in zip(rows, wanted, strict=True):
         data_id = " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
         files = found.get(values, [])
         if not files:
-            raise MissingError(f"no {filetype.name} with {data_id} is registered: ingest it first")
+            raise MissingError(f"no {filetype.name} with {data_id} is registered in archive {archive}: ingest it first")
         if len(files) > 1:
             listed = ", ".join(filename for _, filename, _ in files)
             raise AmbiguousError(f"several {filetype.name} files have {data_id}: {listed}")
@@ -241,6 +254,11 @@ def _calibration_table(db: Database, name: str) -> tuple[Filetype, sa.Table]:
     table = db.table(filetype)
     if table is None or not filetype.keys:
         raise UsageError(f"filetype {filetype.name} has no data id, so its files cannot be certified")
+    if CALIB_DATE.lower() not in {key.lower() for key in filetype.keys}:
+        raise UsageError(
+            f"filetype {filetype.name} has no {CALIB_DATE} among its keys ({', '.join(filetype.keys)}), so its"
+            " files are not told apart by date and cannot be certified"
+        )
     return filetype, table
 
 

@@ -5,36 +5,38 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import sqlalchemy as sa
 
 from dbb.errors import ConflictError, DbbError, IntegrityError, NotFoundError, PluginError, UsageError
 from dbb.filetypes import CONVERTERS, Filetype
-from dbb.ingest.rows import RowReader
+from dbb.ingest.rows import RowReader, shown
 from dbb.ingest.table import register_batch, row_reader, write_files
 from dbb.ingest.tables import BATCH, Batch
+from dbb.ingest.transfer import (
+    TRANSFERS,
+    Found,
+    absent,
+    bring,
+    check_places,
+    remove_sources,
+    take_back,
+    url_digest,
+)
 from dbb.patterns import Pattern, safe_path
 from dbb.plugins import plugins
 from dbb.registry import Database
+from dbb.registry._connect import one_of
+from dbb.registry._tables import file_archive_info
 from dbb.registry.archives import archive_root
 from dbb.registry.files import NewFile, Refusal, Registered
+from dbb.registry.relpaths import join_relpath, split_relpath
 from dbb.registry.runs import Run, full_run
-from dbb.storage import CHUNK, Digest, Hasher, copy_stream, digest_file, is_local, local_path
+from dbb.storage import is_local, local_path
 
-TRANSFERS = ("direct", "copy", "move", "symlink", "relsymlink", "hardlink")
 Progress = Callable[[int], object]
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A file that was looked into: where it is, where it shall be, and its row."""
-
-    source: str
-    relpath: str
-    row: Mapping[str, Any]
-    digest: Digest
 
 
 def ingest_files(
@@ -97,38 +99,22 @@ def ingest_files(
     look = _Looker(kind, root, transfer, made_by, _by_column(kind, given or {}), camera.derive if camera else None)
     files = _expand(sources, root if transfer == "direct" else "")
     if transfer != "direct":
-        _check_places(files, root, transfer)
+        check_places(files, root, transfer)
     found, refused = look.at_all(files, progress)
     conflicts = _register(db, found, kind, archive, run, check_only=True)
     if conflicts.conflict:
         return replace(conflicts, refused=conflicts.refused + tuple(refused))
-    waiting = [] if transfer == "direct" else [one for one in found if not _is_there(one, root)]
+    waiting = [] if transfer == "direct" else absent(found, root, _registered(db, archive, found))
     if dry_run:
         return replace(conflicts, refused=tuple(refused))
-    for one in waiting:
-        _bring(one, root, transfer)
+    brought = bring(waiting, root, transfer)
     done = _register(db, found, kind, archive, run, check_only=False)
+    if done.conflict:  # another process registered something meanwhile: what it counts on stays
+        taken = _registered(db, archive, found)
+        take_back([one for one in brought if one.relpath not in taken], root)
     if transfer == "move" and not done.conflict:
-        _remove_sources(found, root)
+        remove_sources(found, root)
     return replace(done, refused=done.refused + tuple(refused))
-
-
-def _check_places(sources: Sequence[str], root: str, transfer: str) -> None:
-    remote = next((source for source in sources if not is_local(source)), None)
-    if remote is not None:
-        raise UsageError(f"{remote} is not on this machine: only --transfer direct is possible")
-    if not is_local(root) and transfer not in {"copy", "move"}:
-        raise UsageError(
-            f"the archive at {root} is not on this machine: --transfer {transfer} cannot reach it, copy can"
-        )
-
-
-def _remove_sources(found: Sequence[_Found], root: str) -> None:
-    for one in found:
-        source = local_path(one.source)
-        # a file that lies in its place already, or that the archive has a link to, is the archive's own
-        if not is_local(root) or os.path.realpath(source) != os.path.realpath(f"{local_path(root)}/{one.relpath}"):
-            Path(source).unlink(missing_ok=True)
 
 
 def _definition(db: Database, stored: Filetype) -> Filetype:
@@ -145,7 +131,7 @@ def _by_column(filetype: Filetype, given: Mapping[str, str]) -> dict[str, str]:
         try:
             CONVERTERS[column.type](value)
         except (ValueError, OverflowError) as error:
-            raise UsageError(f"column {column.name}: {error}, not {value!r}") from error
+            raise UsageError(f"column {column.name}: {error}, not {shown(value)}") from error
         out[column.name] = value
     return out
 
@@ -166,9 +152,13 @@ def _matches(source: str, root: str) -> list[str]:
         import glob
 
         path = local_path(source)
-        if os.path.lexists(path):
-            return [os.path.abspath(path)]
-        return sorted(os.path.abspath(match) for match in glob.glob(path, recursive=True) if os.path.isfile(match))
+        # what is not found from here may be named as the archive names it
+        for place in [path, os.path.join(glob.escape(local_path(root)), path)] if root else [path]:
+            if os.path.lexists(place):
+                return [os.path.abspath(place)]
+            if found := [os.path.abspath(one) for one in glob.glob(place, recursive=True) if os.path.isfile(one)]:
+                return sorted(found)
+        return []
     import fsspec
 
     url = source if "://" in source else f"{root}/{source}"
@@ -182,6 +172,10 @@ def _matches(source: str, root: str) -> list[str]:
     ]
 
 
+class _OutsideError(UsageError):
+    """A file that should be registered where it lies, but does not lie in the archive."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Looker:
     """Looks into files of one filetype."""
@@ -193,26 +187,39 @@ class _Looker:
     given: Mapping[str, str]
     derive: Callable[[Mapping[str, object]], dict[str, object]] | None = None
 
-    def at_all(self, sources: Sequence[str], progress: Progress | None) -> tuple[list[_Found], list[Refusal]]:
+    def at_all(self, sources: Sequence[str], progress: Progress | None) -> tuple[list[Found], list[Refusal]]:
         """Return what was found out, and the files that could not be understood."""
         found, refused = [], []
+        outside: list[_OutsideError] = []
         for number, source in enumerate(sources, start=1):
             try:
                 found.append(self.at(source))
+            except _OutsideError as error:
+                outside.append(error)
+                refused.append(self._refusal(source, error))
             except (UsageError, ConflictError, NotFoundError, PluginError):
                 raise  # the request is wrong, not this one file
             except (DbbError, OSError, UnicodeError) as error:
-                refused.append(Refusal(self._name(source).encode(errors="backslashreplace").decode(), str(error)))
+                refused.append(self._refusal(source, error))
             if progress is not None:
                 progress(number)
+        if outside and len(outside) == len(sources):
+            raise outside[0]  # the request is wrong, not one file among others
         return found, refused
+
+    def _refusal(self, source: str, error: Exception) -> Refusal:
+        return Refusal(self._name(source).encode(errors="backslashreplace").decode(), str(error))
 
     def _name(self, source: str) -> str:
         prefix = (local_path(self.root) if is_local(source) else self.root).rstrip("/") + "/"
         return source.removeprefix(prefix)
 
-    def at(self, source: str) -> _Found:
+    def at(self, source: str) -> Found:
         """Read one file's metadata and checksums."""
+        if self.transfer == "direct" and self._name(source) == source:
+            raise _OutsideError(
+                f"{source} does not lie in the archive at {self.root}: give --transfer copy (or move, symlink, …)"
+            )
         metadata: dict[str, Any] = dict(self._from_name(source))
         metadata |= _gather(source, self.filetype)
         metadata |= self.given
@@ -223,10 +230,10 @@ class _Looker:
         corners = metadata.get("corners")
         if corners is not None:
             row |= {name: getattr(corners, name) for name in type(corners).__dataclass_fields__}
-        digest = _digest(source)
+        digest = url_digest(source)
         relpath = str(CONVERTERS["str"](self._relpath(source, metadata)))
         facts = {"relpath": relpath, "filesize": digest.filesize, "md5sum": digest.md5sum, "sha256": digest.sha256}
-        return _Found(source, relpath, row | facts, digest)
+        return Found(source, relpath, row | facts, digest)
 
     def _check(self, metadata: Mapping[str, object]) -> None:
         """Find here what is wrong with one file: the table of all files would be refused as a whole."""
@@ -256,12 +263,7 @@ class _Looker:
 
     def _relpath(self, source: str, metadata: Mapping[str, object]) -> str:
         if self.transfer == "direct":
-            relpath = self._name(source)
-            if relpath == source:
-                raise UsageError(
-                    f"{source} does not lie in the archive at {self.root}: give --transfer copy (or move, symlink, …)"
-                )
-            return safe_path(relpath, "path in the archive")
+            return safe_path(self._name(source), "path in the archive")
         name = PurePosixPath(source).name
         suffix = name.removeprefix(_without_compression(name))
         values = {**metadata, **(self.run.values if self.run else {}), "filename": _without_compression(name)}
@@ -293,20 +295,8 @@ def _gather(source: str, filetype: Filetype) -> dict[str, Any]:
     return found or {}
 
 
-def _digest(source: str) -> Digest:
-    if is_local(source):
-        return digest_file(local_path(source))
-    import fsspec
-
-    hasher = Hasher()
-    with fsspec.open(source, "rb") as stream:
-        while data := stream.read(CHUNK):
-            hasher.update(data)
-    return hasher.digest()
-
-
 def _register(
-    db: Database, found: Sequence[_Found], filetype: Filetype, archive: str, run: str | None, *, check_only: bool
+    db: Database, found: Sequence[Found], filetype: Filetype, archive: str, run: str | None, *, check_only: bool
 ) -> Registered:
     def work(conn: sa.Connection) -> Registered:
         reader = row_reader(db, conn, f"files of {filetype.name}", filetype.name, run)
@@ -318,61 +308,19 @@ def _register(
     return write_files(db, work, dry_run=check_only)
 
 
-def _read(reader: RowReader, found: Sequence[_Found], start: int) -> list[NewFile]:
+def _registered(db: Database, archive: str, found: Sequence[Found]) -> set[str]:
+    """Return which of the paths the archive has registered."""
+    place = file_archive_info
+    names = list({split_relpath(one.relpath)[1] for one in found})
+    with db.read() as conn:
+        rows = conn.execute(
+            sa.select(place.c.path, place.c.filename, place.c.compression).where(
+                place.c.archive_name == archive, one_of(place.c.filename, names, conn.dialect.name)
+            )
+        )
+        return {join_relpath(*row) for row in rows}
+
+
+def _read(reader: RowReader, found: Sequence[Found], start: int) -> list[NewFile]:
     names = dict.fromkeys(name for one in found for name in one.row)
     return reader.files(Batch({name: [one.row.get(name) for one in found] for name in names}, start + 1, len(found)))
-
-
-def _is_there(one: _Found, root: str) -> bool:
-    """Whether the archive has the file already."""
-    url = f"{root}/{one.relpath}"
-    if is_local(url):
-        there, whole = os.path.lexists(local_path(url)), os.path.isfile(local_path(url))
-    else:
-        import fsspec
-
-        files, path = fsspec.core.url_to_fs(url)
-        there = whole = files.exists(path)
-    if there and not (whole and _digest(url) == one.digest):
-        raise ConflictError(
-            f"{local_path(url)} lies in the archive with other bytes than {one.source}: nothing was changed"
-        )
-    return bool(there)
-
-
-def _bring(one: _Found, root: str, transfer: str) -> None:
-    """Put a file into the archive, aside first."""
-    if not is_local(root):
-        _upload(one, root)
-        return
-    source, target = Path(local_path(one.source)), Path(local_path(root)) / one.relpath
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.dbb-{os.getpid()}")
-    aside.unlink(missing_ok=True)
-    try:
-        _make(source, aside, target, transfer, one.digest)
-        os.replace(aside, target)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _make(source: Path, aside: Path, target: Path, transfer: str, digest: Digest) -> None:
-    if transfer == "symlink":
-        aside.symlink_to(source.resolve())
-    elif transfer == "relsymlink":
-        aside.symlink_to(os.path.relpath(source.resolve(), target.parent.resolve()))
-    elif transfer == "hardlink":
-        os.link(source, aside)
-    else:
-        with source.open("rb") as stream, aside.open("xb") as copy:
-            if copy_stream(stream, copy) != digest:
-                raise IntegrityError(f"{source} changed while it was being copied")
-
-
-def _upload(one: _Found, root: str) -> None:
-    import fsspec
-
-    files, path = fsspec.core.url_to_fs(f"{root}/{one.relpath}")
-    files.put_file(local_path(one.source), path)
-    if files.size(path) != one.digest.filesize:
-        raise IntegrityError(f"{root}/{one.relpath}: the copy is incomplete")

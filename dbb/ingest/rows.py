@@ -20,6 +20,12 @@ FILE_COLUMNS = ("relpath", "filesize", "md5sum", "sha256", "compression", "run",
 """Columns of an ingest table that mean the same for every filetype."""
 
 
+def shown(value: object, most: int = 60) -> str:
+    """Return a value as messages show it: cut, because what is wrong with it may be its length."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def _checksum(name: str) -> Callable[[object], str]:
     def convert(value: object) -> str:
         text = str(value).strip().lower()
@@ -181,7 +187,7 @@ class RowReader:
                     _ = None if value is None else convert(value)
                 except (ValueError, TypeError, OverflowError) as error:
                     raise TableError(
-                        f"{self.name}, row {batch.first_row + row}, column {name}: {error}, not {value!r}"
+                        f"{self.name}, row {batch.first_row + row}, column {name}: {error}, not {shown(value)}"
                     ) from error
             raise
 

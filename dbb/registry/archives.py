@@ -21,6 +21,8 @@ def add_archive(conn: sa.Connection, name: str, root: str) -> bool:
     ------
     UsageError
         If the name is unusable.
+    UnsafePathError
+        If the root is; see `dbb.storage.root_url`.
     ConflictError
         If it is known with another root.
     """

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from dbb.errors import ConflictError, NotFoundError
 from dbb.filetypes import Filetype
 from dbb.registry._connect import insert_rows, one_of
-from dbb.registry._tables import certified_calibration, desfile
+from dbb.registry._tables import certified_calibration, desfile, file_archive_info
 
 CALIB_DATE = "calibDate"
 """The key that tells calibrations of one detector and filter apart; it plays no part in the choice by date."""
@@ -164,9 +164,14 @@ def certified_in(filetype: Filetype, version: str) -> sa.FromClause:
 
 
 def find_calibrations(
-    conn: sa.Connection, filetype: Filetype, table: sa.Table, wanted: Sequence[tuple[object, ...]], names: Sequence[str]
+    conn: sa.Connection,
+    filetype: Filetype,
+    table: sa.Table,
+    wanted: Sequence[tuple[object, ...]],
+    names: Sequence[str],
+    archive: str,
 ) -> dict[tuple[object, ...], list[tuple[int, str, tuple[object, ...]]]]:
-    """Return the files whose columns `names` have one of the `wanted` values: id, file name and group of each.
+    """Return the files of an archive whose columns `names` have one of the `wanted` values: id, file name, group.
 
     Notes
     -----
@@ -177,8 +182,10 @@ def find_calibrations(
     chosen = [table.c[name.lower()] for name in names]
     group = [table.c[key.lower()] for key in group_keys(filetype)]
     first = one_of(chosen[0], list({values[0] for values in wanted}), conn.dialect.name)
+    place = file_archive_info
+    here = sa.exists().where(place.c.desfile_id == desfile.c.id, place.c.archive_name == archive)
     statement = sa.select(desfile.c.id, desfile.c.filename, *chosen, *group).where(
-        desfile.c.id == table.c.desfile_id, desfile.c.filetype == filetype.name, first
+        desfile.c.id == table.c.desfile_id, desfile.c.filetype == filetype.name, first, here
     )
     found: dict[tuple[object, ...], list[tuple[int, str, tuple[object, ...]]]] = {}
     for number, filename, *rest in conn.execute(statement):

@@ -166,6 +166,15 @@ def test_a_reader_that_has_seen_enough_is_no_error(demo: Demo, form: str) -> Non
     assert "BrokenPipe" not in err
 
 
+@pytest.mark.parametrize("form", ["table", "json", "csv", "ecsv", "parquet"])
+def test_a_stdout_that_was_closed_before_is_no_error(demo: Demo, form: str) -> None:
+    command = [DBB, "query-files", "raw", "--format", form, "--registry", demo.url]
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    done = subprocess.run(closed, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "Error" not in done.stderr
+
+
 def test_an_interrupt_ends_with_130(tmp_path: Path) -> None:
     code = "import os, signal, sys\nfrom dbb_cli import main, commands\n"
     code += "commands.load = lambda name: os.kill(os.getpid(), signal.SIGINT)\nsys.exit(main.run(['archive', 'list']))"

@@ -26,7 +26,7 @@ Range = dict[str, str]
 @pytest.fixture
 def registry(registry_url: str) -> Iterator[Registry]:
     """A registry with biases of two ccds and flats of two filters, four dates each."""
-    with small_registry(registry_url, "bias", "flat", "sky", "defects", "dark", "bfkernel") as opened:
+    with small_registry(registry_url, "bias", "flat", "sky", "defects", "dark", "bfkernel", "calexp") as opened:
         opened.add_archive("home", "/data/home")
         biases = [
             {"relpath": bias(day, ccd), "ccd": ccd, "calibDate": f"2013-01-0{day}"}
@@ -163,7 +163,7 @@ def test_what_is_wrong_in_a_table_is_named_and_nothing_changes(registry: Registr
         (TableError, r"row 1, column validstart: expected a date", [{**good, "validStart": None}]),
         (TableError, r"there is no column validend; it has relpath, validStart", [{"relpath": "a", "validStart": "x"}]),
         (TableError, r"neither a column relpath nor filename", [{"validStart": "2013-01-01", "validEnd": "x"}]),
-        (MissingError, r"row 2: no bias 'none\.fits' is registered: ingest it first", [good, good | unknown]),
+        (MissingError, r"the given rows, row 2: no bias 'none\.fits' is registered: ingest it first", [good, good | unknown]),
         (MissingError, r"no bias 'FLAT/.*' is registered", [{**good, "relpath": flat(1, "HSC-R")}]),
     ]  # fmt: skip
     for kind, problem, table in cases:
@@ -243,13 +243,31 @@ def test_a_gen2_registry_with_files_that_are_not_registered_is_refused(registry:
         tmp_path / "a.sqlite3", bias=[("NONE", 16, "2013-01-01", *day), ("NONE", 17, "2013-01-01", *day)]
     )
     before = contents(registry)
-    with pytest.raises(MissingError, match=r"no bias with calibDate=2013-01-01 ccd=17 is registered: ingest it first"):
+    with pytest.raises(
+        MissingError, match=r"no bias with calibDate=2013-01-01 ccd=17 is registered in archive home: ingest it first"
+    ):
         certify_registry(registry, path, version="2014A", archive="home")
     twin = {"relpath": "old/BIAS.fits", "ccd": 16, "calibDate": "2013-01-01"}
     assert contents(registry) == before
     registry.ingest_table([twin], filetype="bias", archive="home")
     with pytest.raises(AmbiguousError, match=r"several bias files have calibDate=2013-01-01 ccd=16: BIAS.*, BIAS"):
         certify_registry(registry, path, version="2014A", archive="home")
+
+
+def test_a_gen2_registry_is_matched_with_files_of_the_archive_asked_for(registry: Registry, tmp_path: Path) -> None:
+    path = gen2_registry(tmp_path / "a.sqlite3", bias=[("NONE", 16, "2013-01-01", "2013-01-01", "2013-01-31")])
+    registry.add_archive("other", "/data/other")
+    with pytest.raises(MissingError, match="is registered in archive other: ingest it first"):
+        certify_registry(registry, path, version="2014A", archive="other")
+    twin = {"relpath": "old/TWIN.fits", "ccd": 16, "calibDate": "2013-01-01"}
+    registry.ingest_table([twin], filetype="bias", archive="other")
+    assert certify_registry(registry, path, version="2014A", archive="other") == {"bias": Certified(1, 0)}
+    assert list(certified(registry, "bias")) == ["TWIN.fits"]
+
+
+def test_files_that_no_date_tells_apart_are_not_certified(registry: Registry) -> None:
+    with pytest.raises(UsageError, match="calexp has no calibDate among its keys"):
+        certify(registry, valid("a.fits", "2013-01-01", "2013-01-02"), filetype="calexp")
 
 
 def test_what_is_no_gen2_registry_is_named(registry: Registry, tmp_path: Path) -> None:

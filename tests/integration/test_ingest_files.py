@@ -18,7 +18,9 @@ from dbb import Registry
 from dbb.errors import ConflictError, NotFoundError, UsageError
 from dbb.filetypes import load_filetypes
 from dbb.ingest import ingest_files
+from dbb.ingest.transfer import Found, bring, take_back
 from dbb.registry.files import Registered
+from dbb.storage import digest_file
 
 THING = """
 [filetypes.thing]
@@ -357,6 +359,41 @@ def test_a_file_outside_the_archive_must_be_brought(registry: Registry, tmp_path
         ingest(registry, thing(tmp_path / "in", 1))
 
 
+def test_a_file_outside_the_archive_is_refused_alone(registry: Registry, home: Path, tmp_path: Path) -> None:
+    outside = thing(tmp_path / "in", 1)
+    done = ingest(registry, outside, thing(home, 2))
+    assert (counts(done), done.conflict, done.refused[0].relpath) == ((1, 0, 1), False, str(outside))
+
+
+def test_a_pattern_may_be_relative_to_the_archive(
+    registry: Registry, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thing(home / "raw", 1)
+    monkeypatch.chdir(tmp_path)
+    assert counts(ingest(registry, "raw/*.fits")) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("transfer", MODES)
+@pytest.mark.parametrize("same", [True, False])
+def test_a_file_that_another_writer_put_there_meanwhile_is_never_replaced(
+    home: Path, tmp_path: Path, transfer: str, same: bool
+) -> None:
+    paths = [thing(tmp_path / "in", visit) for visit in (1, 2)]
+    waiting = [Found(str(path), f"a/{path.name}", {}, digest_file(path)) for path in paths]
+    theirs = home / "a" / paths[1].name
+    theirs.parent.mkdir()
+    theirs.write_bytes(paths[1].read_bytes() if same else b"other")
+    before = tree(home)
+    if same:
+        assert bring(waiting, f"file://{home}", transfer) == waiting[:1]
+        take_back(waiting[:1], f"file://{home}")
+    else:
+        with pytest.raises(ConflictError, match=f"{theirs} lies in the archive with other bytes than {paths[1]}"):
+            bring(waiting, f"file://{home}", transfer)
+    assert tree(home) == before
+    assert [path.name for path in home.iterdir()] == ["a"]
+
+
 def test_what_is_not_there_or_unknown_is_named(registry: Registry, home: Path) -> None:
     thing(home, 1)
     for problem, sources, options in (
@@ -398,11 +435,23 @@ def test_other_bytes_in_a_remote_archive_are_found_first(registry: Registry, buc
     for visit in (1, 2):
         thing(tmp_path / "in", visit)
     place = f"{bucket}/r11/Ht0/p95/2013-06-17"
+    ingest(registry, tmp_path / "in" / "*2-016*.fits", archive="bucket", transfer="copy")
     fsspec.filesystem("memory").pipe(f"{place}/THING-0000002-016-r11p95.fits", b"other")
     with pytest.raises(ConflictError, match="other bytes"):
         ingest(registry, tmp_path / "in" / "*.fits", archive="bucket", transfer="copy")
     assert len(fsspec.filesystem("memory").ls(place)) == 1
-    assert registry.query("thing") == []
+    assert [record["visit"] for record in registry.query("thing")] == [2]
+
+
+def test_what_a_killed_upload_left_is_replaced(registry: Registry, bucket: str, tmp_path: Path) -> None:
+    import fsspec
+
+    path = thing(tmp_path / "in", 1)
+    memory, place = fsspec.filesystem("memory"), f"{bucket}/r11/Ht0/p95/2013-06-17"
+    memory.pipe(f"{place}/{path.name}", path.read_bytes()[:100])
+    assert counts(ingest(registry, path, archive="bucket", transfer="copy")) == (1, 0, 0)
+    assert memory.cat(f"{place}/{path.name}") == path.read_bytes()
+    assert len(memory.ls(place)) == 1
 
 
 def test_transfers_that_cannot_be_are_refused(registry: Registry, bucket: str, tmp_path: Path) -> None:

@@ -334,7 +334,10 @@ def test_a_table_may_mix_filetypes(registry: Registry) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "problem"),
     [
-        ("visit", "x", "invalid literal"),
+        ("visit", "x", "expected an integer, not 'x'"),
+        ("visit", "1_000", "expected an integer"),
+        ("visit", "1" * 5000, rf"expected an integer, not '1{{58}}…$"),
+        ("expTime", "long", "expected a number"),
         ("visit", None, "it is empty, but filetype calexp must have it"),
         ("filesize", "-1", "a size cannot be negative"),
         ("md5sum", "12", "expected 32 hexadecimal digits"),

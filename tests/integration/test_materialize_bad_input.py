@@ -7,6 +7,7 @@ import json
 import os
 import random
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,8 @@ from hypothesis import strategies as st
 
 from dbb import Registry
 from dbb.butler import CalibSpec, FileSpec, InputSpec, OutputSpec, RepoSpec, materialize_repo
+from dbb.butler.linker import LinkMaker
+from dbb.butler.linkprocess import LinkProcess
 from dbb_cli.main import run as run_dbb
 
 RAW = '[[inputs]]\ndataset = "raw"\n'
@@ -55,7 +58,7 @@ class Refusal:
 
     def spec(self, code: int, text: str, url: str) -> str:
         path = self.folder / "job.toml"
-        path.write_text('mapper = "hsc"\n' * ("mapper" not in text) + text, encoding="utf-8")
+        path.write_text('mapper = "hsc"\n' * ("mapper = " not in text) + text, encoding="utf-8")
         return self(code, "--spec", str(path), "--registry", url)
 
     def manifest(self, code: int, content: object) -> str:
@@ -259,6 +262,15 @@ def test_a_remote_file_cannot_be_linked(survey: Survey, refusal: Refusal, stage:
     assert "use auto or copy" in err
 
 
+def test_a_remote_file_that_is_absent_is_named_once(survey: Survey, refusal: Refusal) -> None:
+    survey.registry.add_archive("cloud", "memory://cloud")
+    row = {"relpath": "map.pickle", "filesize": 1}
+    survey.registry.ingest_table([row], filetype="deepcoadd_skymap", archive="cloud")
+    err = refusal.spec(1, '[[files]]\nfilename = "map.pickle"\nas = "a"\n', survey.url)
+    assert "    memory://cloud/map.pickle: it is not there\n" in err
+    assert err.count("map.pickle") == 1
+
+
 # Where the job shall be
 
 
@@ -291,11 +303,25 @@ def test_a_folder_that_the_butler_would_glob_is_refused(demo: Demo, refusal: Ref
     assert "choose another" in refusal(2, *arguments, job=refusal.folder / name / "JOB")
 
 
-def test_a_file_where_the_parent_folder_should_be_is_named(demo: Demo, tmp_path: Path) -> None:
+def test_a_file_where_the_parent_folder_should_be_is_named(
+    demo: Demo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
     arguments = ["--mapper", "hsc", "--dataset", "raw", "--registry", demo.url]
-    assert run_dbb(["materialize-repo", str(tmp_path / "file/JOB"), *arguments]) == 1
+    for below in ("file/JOB", "file/deeper/JOB"):
+        for dry in ([], ["--dry-run"]):
+            assert run_dbb(["materialize-repo", str(tmp_path / below), *arguments, *dry]) == 4
+            assert f"{tmp_path}/file is no folder; choose another" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(("place", "advice"), [(".", "JOB"), ("/", "/JOB")])
+def test_a_folder_that_has_no_name_of_its_own_is_refused(
+    demo: Demo, refusal: Refusal, monkeypatch: pytest.MonkeyPatch, place: str, advice: str
+) -> None:
+    monkeypatch.chdir(refusal.folder)
+    err = refusal(2, "--mapper", "hsc", "--dataset", "raw", "--registry", demo.url, job=Path(place))
+    assert f"job folder '{place}' is there already: name a new folder, e.g. {advice}\n" in err
 
 
 @pytest.mark.parametrize(
@@ -314,6 +340,42 @@ def test_a_fixed_name_cannot_be_that_of_a_file_of_dbb(demo: Demo, refusal: Refus
     assert (demo.archive / "skymap/skyMap-1.pickle").read_bytes() == before
 
 
+STRANGE = [
+    f"{registry}{end}"
+    for registry in ("registry.sqlite3", "CALIB/calibRegistry.sqlite3")
+    for end in ("-journal", "-wal", "-shm")
+] + ["_mapper", "_parent"]
+
+
+@pytest.mark.parametrize("place", STRANGE)
+def test_a_fixed_name_cannot_be_one_that_sqlite_or_the_butler_looks_for(
+    demo: Demo, refusal: Refusal, place: str
+) -> None:
+    assert f"cannot be in/{place}: SQLite or the Butler would read it" in refusal.spec(4, f'{MAP}"{place}"\n', demo.url)
+    below = refusal.spec(4, f'{MAP}"{place}/registry.sqlite3"\n', demo.url)
+    assert f"cannot be in/{place}: SQLite or the Butler would read it" in below
+
+
+@pytest.mark.parametrize("stage", ["symlink", "hardlink", "copy"])
+def test_a_fixed_name_that_is_too_long_for_the_file_system_is_refused(demo: Demo, refusal: Refusal, stage: str) -> None:
+    for place in ("a" * 300, "b" * 300 + "/c"):
+        err = refusal.spec(1, f'stage = "{stage}"\n{RAW}{MAP}"{place}"\n', demo.url)
+        assert "File name too long" in err
+    assert "folders deep" in refusal.spec(2, f'{MAP}"{"a/" * 1500}b"\n', demo.url)
+
+
+@pytest.mark.parametrize("given", [["--refcat", "ps1"], ["--spec"]])
+def test_reference_catalogues_are_refused_with_what_to_do_instead(
+    demo: Demo, refusal: Refusal, given: list[str]
+) -> None:
+    if given == ["--spec"]:
+        err = refusal.spec(1, f'{RAW}[[refcats]]\nname = "ps1"\n', demo.url)
+    else:
+        err = refusal(1, "--mapper", "hsc", "--dataset", "raw", "--registry", demo.url, *given)
+    assert "reference catalogues cannot be staged by this dbb yet" in err
+    assert "[[files]]" in err
+
+
 @pytest.mark.parametrize("stage", ["symlink", "hardlink", "copy"])
 @pytest.mark.parametrize("place", ["STRIPE82L", "STRIPE82L/2013-06-17", "CALIB"])
 def test_a_fixed_name_cannot_be_that_of_a_folder(demo: Demo, refusal: Refusal, place: str, stage: str) -> None:
@@ -329,6 +391,55 @@ def test_two_fixed_files_cannot_have_one_name(demo: Demo, refusal: Refusal) -> N
 def test_a_fixed_file_below_another_one_is_refused(demo: Demo, refusal: Refusal) -> None:
     for deep in ("a/b", "a/b/c"):
         assert "cannot be in/" in refusal.spec(4, f'{MAP}"a"\n{MAP}"{deep}"\n', demo.url)
+
+
+# The process beside this one that makes links
+
+
+def linked(folder: Path, *records: tuple[str, int | None, str]) -> tuple[list[str], list[str]]:
+    """Make links in this process and in one beside it; return what each says is wrong."""
+    found: list[list[str]] = []
+    for kind in ("here", "beside"):
+        root = folder / kind
+        root.mkdir()
+        maker = LinkMaker(str(root)) if kind == "here" else LinkProcess(str(root))
+        answers = [maker.link(source, size, source, path) for source, size, path in records]
+        if isinstance(maker, LinkMaker):
+            maker.close()
+            found.append([answer for answer in answers if answer])
+        else:
+            found.append(maker.finish())
+    return found[0], found[1]
+
+
+def test_links_that_the_file_system_refuses_are_problems_in_words(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.touch()
+    long = "a" * 300
+    records = [(str(source), 0, f"in/{long}"), (str(source), 0, f"in/{long}/b"), (str(source), 0, "in/c")]
+    here, beside = linked(tmp_path, *records)
+    assert here == beside == [f"{source} cannot be {path}: File name too long" for _, _, path in records[:2]]
+    assert (tmp_path / "here/in/c").is_symlink()
+    assert (tmp_path / "beside/in/c").is_symlink()
+
+
+def test_folders_may_lie_in_each_other_as_deep_as_paths_are_long(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.touch()
+    path = "a/" * 1900 + "b"
+    try:
+        assert linked(tmp_path, (str(source), 0, path)) == ([], [])
+    finally:
+        # Python's own way to remove a tree fails at this depth
+        subprocess.run(["rm", "-r", tmp_path / "here", tmp_path / "beside"], check=True)
+
+
+def test_an_interrupt_from_the_keyboard_is_not_for_the_process_that_makes_links(tmp_path: Path) -> None:
+    process = LinkProcess(str(tmp_path))
+    try:
+        assert os.getpgid(process._process.pid) != os.getpgid(0)
+    finally:
+        process.kill()
 
 
 # Registries
@@ -413,9 +524,39 @@ def change(manifest: dict[str, Any], place: str, value: object) -> dict[str, Any
         ("butler.calibrations", ["bias", "bias"], 2, "'butler'"),
         ("butler.calibrations", ["bias"], 2, "'dark' is no calibration type of this camera; known: bias"),
         ("butler.class", "os.system ''\n_policy: x", 2, "is no dotted name of a Python class"),
+        ("butler.class", "os.system", 2, "'os.system' is no dotted name of a Python class that ends in 'Mapper'"),
+        ("butler.class", "HscMapper", 2, "'HscMapper' is no dotted name of a Python class"),
+        ("butler.class", "a.b\u0430.Mapper", 2, "is no dotted name of a Python class"),
+        ("butler.calibrations", ["bias", "bias_visit"], 2, "two of one name: calibration table 'bias_visit'"),
+        ("butler.raw.id", "int", 2, "two of one name: column of raw 'id'"),
         ("outputs", 5, 2, "each of 'outputs' needs dataset, section and template"),
         ("outputs", ["calexp"], 2, "each of 'outputs' needs dataset, section and template"),
         ("outputs.0.template", None, 2, "each of 'outputs' needs dataset, section and template"),
+        ("outputs.0.template", "../../../etc/x", 2, "calexp: template '../../../etc/x' is refused"),
+        ("outputs.0.template", "/etc/%(visit)07d", 2, "calexp: template '/etc/x' is refused"),
+        ("outputs.0.template", "a/%(visit)07d/../../../x", 2, "is refused"),
+        ("outputs.0.template", "a/%(visit)d[0]", 2, "is refused"),
+        ("outputs.0.template", "", 2, "is refused"),
+        ("outputs.0.template", "a/%s", 2, "has a % that begins no %(key)s"),
+        ("outputs.0.template", "a/%(visit", 2, "has a % that begins no %(key)s"),
+        ("outputs.0.section", "camera", 2, "section 'camera' of calexp is none of exposures, calibrations, datasets"),
+        ("outputs.0.dataset", "cal exp", 2, "'cal exp' cannot be the name of an output's dataset type"),
+        ("outputs.0.python", "os.system('x')", 2, "python \"os.system('x')\" of calexp is no name in Python"),
+        ("outputs.0.persistable", ["x"], 2, "persistable ['x'] of calexp is no name in Python"),
+        ("outputs.0.storage", "a..b", 2, "storage 'a..b' of calexp is no name in Python"),
+        ("outputs.0.tables", "raw", 2, "tables 'raw' of calexp must be a list of names"),
+        ("outputs.0.tables", ["raw; --"], 2, "must be a list of names"),
+        ("inputs.0.filesize", True, 2, "filesize"),
+        ("inputs.0.source", "/tmp/\ud800", 2, "lone surrogate"),
+        ("inputs.0.path", "in/\udc80", 2, "lone surrogate"),
+        ("inputs.0.run", "\ud800", 2, "lone surrogate"),
+        ("created", "\ud800", 2, "lone surrogate"),
+        ("exposures.0.filter", "\ud800", 2, "cannot be rows of the job's registry"),
+        ("calibs.0.calib_date", "\ud800", 2, "lone surrogate"),
+        ("inputs.0.path", "in/" + "a/" * 1500 + "b", 2, "lies more than 100 folders deep"),
+        ("inputs.0.path", "in/" + "a" * 300, 1, "File name too long"),
+        ("inputs.0.path", "in/" + "a" * 300 + "/b", 1, "File name too long"),
+        ("inputs.0.path", "in/_parent/registry.sqlite3", 4, "SQLite or the Butler would read it"),
         ("inputs", {}, 2, "expected one of ["),
         ("inputs.0", "in/x", 2, "an entry of 'inputs' lacks one of source, path"),
         ("inputs.0.path", "in/../../escaped", 2, "'in/../../escaped' is refused"),

@@ -83,6 +83,12 @@ def test_columns_are_found_without_regard_to_case(tmp_path: Path) -> None:
         ("[filetypes.a]\nmetadata_table='a;b'\ncolumns={x='int'}", r"filetype a: 'a;b' cannot be a table name"),
         ("[filetypes.a]\nname = '$visit.fits'", r"pattern '\$visit\.fits': write variables as"),
         ("[filetype.a]", r"unknown entries \['filetype'\]; known: filetypes, sets"),
+        ("filetypes = 3", "filetypes must be a table"),
+        ("[filetypes]\nx = 3", "filetype x must be a table"),
+        ("sets = 3", "sets must be a table"),
+        ("[sets]\nx = 3", "set x must be a table"),
+        ("[filetypes.a]\nsets = 3", "filetype a: sets must be a list of names"),
+        ("[filetypes.a]\ncolumns = 3", "filetype a, columns must be a table"),
         ("[filetypes.a", r"cannot be read"),
     ],
 )  # fmt: skip
@@ -144,8 +150,11 @@ def test_a_patch_is_stored_in_one_spelling(x: int, y: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        *(("int", value) for value in (True, 1.5, "1.0", "", "x", 2**63, -(2**63) - 1, math.inf, math.nan)),
-        *(("float", value) for value in ("", "x", math.nan, math.inf, "-inf", "nan")),
+        *(
+            ("int", value)
+            for value in (True, 1.5, "1.0", "", "x", "1_000", "١", None, 2**63, -(2**63) - 1, math.inf, math.nan)
+        ),
+        *(("float", value) for value in ("", "x", "1_0", None, math.nan, math.inf, "-inf", "nan")),
         *(("date", value) for value in ("", "2013-6-17", "2013-02-30", "17.6.2013", "20130617", "2013-06-17T01:00")),
         *(("patch", value) for value in ("", "8", 8, "8-6")),
         *(("bool", value) for value in ("", "yes", 2, 0.5)),

@@ -133,11 +133,42 @@ def test_rows_that_cannot_be_stored_are_refused_in_words(path: Path, rows: list[
         {"calibrations": ["bias", "fl at"]},
         {"calibrations": ["bias", "BIAS"]},
         {"calibrations": ["bias", ""]},
+        {"calibrations": ["a", "A_Visit"]},
+        {"calibrations": ["raw"]},
+        {"calibrations": ["Raw_Visit"]},
+        {"calibrations": ["sqlite_sequence"]},
+        {"raw": LAYOUT.raw | {"ID": "int"}},
+        {"raw": LAYOUT.raw | {"VISIT": "int"}},
+        {"visit": ["visit", "visit"]},
+        {"exposure": ["visit", "ccd", "visit"]},
+        {"mapper_class": "os.system"},
+        {"mapper_class": "XMapper"},
+        {"mapper_class": "lsst.obs..XMapper"},
+        {"mapper_class": "lsst.obs.XMapper\n"},
     ],
 )
 def test_a_layout_holds_names_that_sql_can_have(changes: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         replace(LAYOUT, **changes)
+
+
+def test_names_may_be_words_of_sql(path: Path, tmp_path: Path) -> None:
+    raw = {"select": "int", "order": "int", "table": "text"}
+    layout = replace(LAYOUT, raw=raw, visit=["select", "table"], exposure=["select", "order"], calibrations=["SELECT"])
+    registry = ExposureRegistry(path, layout)
+    registry.add((1, 2, "x"))
+    assert list(registry.rows()) == [{"select": 1, "order": 2, "table": "x"}]
+    registry.close()
+    assert select(path, "SELECT * FROM raw_visit") == [(1, "x")]
+    write_calibrations(tmp_path / "calibs.sqlite3", layout, [BIAS | {"dataset": "SELECT"}])
+    assert select(tmp_path / "calibs.sqlite3", 'SELECT ccd FROM "SELECT"') == [(2,)]
+    assert select(tmp_path / "calibs.sqlite3", "SELECT filter FROM select_visit") == [("NONE",)]
+
+
+def test_more_columns_than_a_table_can_have_are_refused(path: Path) -> None:
+    layout = replace(LAYOUT, raw=LAYOUT.raw | {f"c{number}": "int" for number in range(3000)})
+    with pytest.raises(UsageError, match="too many columns"):
+        ExposureRegistry(path, layout)
 
 
 def test_a_layout_comes_back_from_its_form_in_a_manifest() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbb.errors import ConflictError, IntegrityError
+from dbb.errors import ConflictError, IntegrityError, UnsafePathError
 from dbb.storage import (
     CHUNK,
     Hasher,
@@ -25,6 +25,7 @@ from dbb.storage import (
     new_file,
     new_folder,
     root_url,
+    scratch_folder,
 )
 
 
@@ -135,6 +136,29 @@ def test_what_a_killed_process_left_is_swept_and_what_a_live_one_builds_is_not(t
     with new_folder(tmp_path / "job"):
         assert not theirs.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job", "other"]
+
+
+def test_a_scratch_folder_is_gone_afterwards_and_one_of_a_killed_process_is_swept(tmp_path: Path) -> None:
+    script = BUILD_FOREVER.replace("new_folder", "scratch_folder")
+    command = [sys.executable, "-c", script, str(tmp_path / "job")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "building\n"
+        [theirs] = tmp_path.iterdir()
+        with scratch_folder(tmp_path / "job") as ours:
+            (ours / "mine").write_text("x")
+            assert {ours, theirs} == set(tmp_path.iterdir())
+        assert [theirs] == list(tmp_path.iterdir())
+        other.send_signal(signal.SIGKILL)
+    with scratch_folder(tmp_path / "job") as ours:
+        assert [ours] == list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "s3://", "s3:///", "file://", "/data/a[0]", "/data/a*", "file:///data/a?", "a]"])
+def test_a_root_that_names_no_place_or_that_the_butler_would_glob_is_refused(text: str) -> None:
+    with pytest.raises(UnsafePathError, match="archive root"):
+        root_url(text)
 
 
 def test_a_new_file_replaces_a_link_and_does_not_write_through_it(tmp_path: Path) -> None:

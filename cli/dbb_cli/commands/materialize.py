@@ -38,6 +38,7 @@ def _listed(texts: tuple[str, ...]) -> tuple[str, ...]:
 )
 @click.option("--calibs", metavar="VERSION", help="Stage the calibrations of this version that fit the exposures.")
 @click.option("--skymap", metavar="FILENAME", help="A registered file to stage as deepCoadd/skyMap.pickle.")
+@click.option("--refcat", "refcats", multiple=True, metavar="NAME", help="Reserved: this dbb cannot stage them yet.")
 @click.option("--output-run", metavar="RUN", help="The run that outputs are named by.")
 @click.option("--outputs", multiple=True, metavar="DATASET,…", help="What the job writes.")
 @click.option("--overlaps", metavar="VERSION", help="The overlap version that tract and patch of exposures refer to.")
@@ -94,16 +95,19 @@ def materialize_repo(root: Path, registry: str | None, form: str, dry_run: bool,
 def _refuse_others(options: dict[str, Any], allowed: set[str]) -> None:
     given = [name for name, value in options.items() if value not in (None, ()) and name not in allowed]
     if given:
-        option = {"ids": "id", "datasets": "dataset"}.get(given[0], given[0].replace("_", "-"))
+        option = {"ids": "id", "datasets": "dataset", "refcats": "refcat"}.get(given[0], given[0].replace("_", "-"))
         raise click.UsageError(f"--{option} cannot be combined with --{'from' if 'manifest' in allowed else 'spec'}")
 
 
 def _spec(options: dict[str, Any]) -> RepoSpec:
-    from dbb.butler.spec import CalibSpec, FileSpec, InputSpec, OutputSpec, RepoSpec, read_spec
+    from dbb.butler.spec import REFCATS, CalibSpec, FileSpec, InputSpec, OutputSpec, RepoSpec, read_spec
+    from dbb.errors import DbbError
 
     if options["spec"] is not None:
         _refuse_others(options, {"spec"})
         return read_spec(options["spec"])
+    if options["refcats"]:
+        raise DbbError(REFCATS)
     if not options["mapper"]:
         raise click.UsageError("give --mapper, --spec or --from")
     if not options["datasets"] and not options["skymap"]:
