@@ -163,7 +163,7 @@ def test_what_is_wrong_in_a_table_is_named_and_nothing_changes(registry: Registr
         (TableError, r"row 1, column validstart: expected a date", [{**good, "validStart": None}]),
         (TableError, r"there is no column validend; it has relpath, validStart", [{"relpath": "a", "validStart": "x"}]),
         (TableError, r"neither a column relpath nor filename", [{"validStart": "2013-01-01", "validEnd": "x"}]),
-        (MissingError, r"the given rows, row 2: no bias 'none\.fits' is registered: ingest it first", [good, good | unknown]),
+        (MissingError, r"the given rows, row 2: no bias 'none\.fits' is registered: ingest it", [good, good | unknown]),
         (MissingError, r"no bias 'FLAT/.*' is registered", [{**good, "relpath": flat(1, "HSC-R")}]),
     ]  # fmt: skip
     for kind, problem, table in cases:

@@ -336,7 +336,7 @@ def test_a_table_may_mix_filetypes(registry: Registry) -> None:
     [
         ("visit", "x", "expected an integer, not 'x'"),
         ("visit", "1_000", "expected an integer"),
-        ("visit", "1" * 5000, rf"expected an integer, not '1{{58}}…$"),
+        ("visit", "1" * 5000, r"expected an integer, not '1{58}…$"),
         ("expTime", "long", "expected a number"),
         ("visit", None, "it is empty, but filetype calexp must have it"),
         ("filesize", "-1", "a size cannot be negative"),
@@ -497,7 +497,9 @@ def test_statements_grow_with_batches_and_not_with_files(registry: Registry) -> 
         first += size
     few, some, one_batch, two, three = sent
     assert few >= some == one_batch < 30  # the first one makes the run
-    assert three - two == two - one_batch < 10
+    # from two batches on PostgreSQL is told to look at its tables, once
+    assert 0 <= two - one_batch - (three - two) <= 1
+    assert three - two < 10
 
 
 def test_progress_is_told_by_batches(sqlite_registry: Registry) -> None:

@@ -140,7 +140,7 @@ def test_what_is_wrong_in_a_table_is_named_and_nothing_changes(registry: Registr
     before = contents(registry)
     for problem, rows in (
         (r"row 2, column patch: '8-6' is no patch name", [ROWS[0], (0, "8-6", 1, 16)]),
-        (r"row 1, column ccd: invalid literal", [(0, "8,6", 1, "a")]),
+        (r"row 1, column ccd: expected an integer, not 'a'", [(0, "8,6", 1, "a")]),
         (r"row 2, column visit: a value is missing", [ROWS[0], (0, "8,6", None, 16)]),
     ):
         with pytest.raises(TableError, match=problem):
