@@ -50,7 +50,8 @@ class Plugins:
         self._manager.add_hookspecs(hookspecs)
         self._waiting = dict(points)
         self._infos: dict[str, PluginInfo] = {}
-        self._mappers: dict[str, Mapper] | None = None
+        self._mappers: dict[str, Mapper] = {}
+        self._all_mappers = False
 
     @property
     def manager(self) -> pluggy.PluginManager:
@@ -92,9 +93,15 @@ class Plugins:
 
     def mappers(self) -> dict[str, Mapper]:
         """Return all cameras by name."""
-        if self._mappers is None:
-            self._mappers = {mapper.name: mapper for _, mappers in self.each("dbb_mappers") for mapper in mappers}
+        if not self._all_mappers:
+            for _, mappers in self.each("dbb_mappers"):
+                self._remember(mappers)
+            self._all_mappers = True
         return self._mappers
+
+    def _remember(self, mappers: Iterable[Mapper]) -> None:
+        for mapper in mappers:
+            self._mappers.setdefault(mapper.name, mapper)  # a mapper keeps what it has read of its files
 
     def mapper(self, name: str) -> Mapper:
         """Return one camera.
@@ -106,19 +113,21 @@ class Plugins:
         NotFoundError
             If nobody has such a camera.
         """
-        found = self._mapper_of_its_name(name) or self.mappers().get(name)
+        if name not in self._mappers:
+            self._ask_its_namesake(name)
+        found = self._mappers.get(name) or self.mappers().get(name)
         if found is not None:
             return found
         if name in self.infos and self.infos[name].error:
             raise PluginError(f"mapper {name!r}: its plug-in is broken: {self.infos[name].error}; see 'dbb plugins'")
         raise NotFoundError("mapper", name, self.mappers(), "See 'dbb plugins'")
 
-    def _mapper_of_its_name(self, name: str) -> Mapper | None:
+    def _ask_its_namesake(self, name: str) -> None:
         """Look into the plug-in that is called as the camera, which spares a short job loading all others."""
         self._load(name)
         implementations = self._manager.hook.dbb_mappers.get_hookimpls()
-        given = self._each((one for one in implementations if one.plugin_name == name), {})
-        return next((mapper for _, mappers in given for mapper in mappers if mapper.name == name), None)
+        for _, mappers in self._each((one for one in implementations if one.plugin_name == name), {}):
+            self._remember(mappers)
 
     def filetypes(self) -> dict[str, Filetype]:
         """Return the filetypes that belong to no camera, by name."""
