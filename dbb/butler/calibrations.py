@@ -68,18 +68,18 @@ class CalibrationFinder:
             table = self._db.table(filetype)
             assert table is not None
             place = Place.of(dataset)
-            certified = certified_in(filetype, calibs.version)
+            certified, chosen = certified_in(filetype, calibs.version)
             columns = (*(table.c[key.lower()] for key in place.keys), certified.c.valid_start, certified.c.valid_end)
             query = FileQuery(filetype.name, archives=self._order)
             wanted = Wanted(columns, certified, ("desfile_id",))
             _, statement = select_files(self._db, self._conn, query, wanted)
-            yield place, filetype, statement.where(*self._narrow(certified, table))
+            yield place, filetype, statement.where(*chosen, *self._narrow(certified, table))
 
     def _narrow(self, certified: sa.FromClause, table: sa.Table) -> list[sa.ColumnElement[bool]]:
         ccds = sorted({ccd for ccd, _, _ in self._wanted})
         dates = sorted(date for _, _, date in self._wanted if date is not None)
         days = [certified.c.valid_start <= dates[-1], certified.c.valid_end >= dates[0]] if dates else []
-        return [certified.c.desfile_id.is_not(None), table.c.ccd.in_(ccds), *days]
+        return [table.c.ccd.in_(ccds), *days]
 
     def choose(self, filetype: Filetype, rows: Iterable[_Row], calibs: CalibSpec) -> Iterator[tuple[_Row, str, str]]:
         """Give each calibration that some exposure needs, with its first and last day.

@@ -157,10 +157,10 @@ def version_types(conn: sa.Connection, version: str) -> list[str]:
     return found
 
 
-def certified_in(filetype: Filetype, version: str) -> sa.FromClause:
-    """Return the validity ranges of a filetype in a version as a table: desfile_id, valid_start, valid_end."""
-    chosen = (certified_calibration.c.version == version, certified_calibration.c.filetype == filetype.name)
-    return sa.select(certified_calibration).where(*chosen).subquery("certified")
+def certified_in(filetype: Filetype, version: str) -> tuple[sa.Table, list[sa.ColumnElement[bool]]]:
+    """Return the table of validity ranges, and the conditions that pick those of a filetype in a version."""
+    table = certified_calibration
+    return table, [table.c.version == version, table.c.filetype == filetype.name]
 
 
 def find_calibrations(
