@@ -8,7 +8,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -245,8 +245,3 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             aside.unlink()
-
-
-def describe_modes(counts: Mapping[str, int]) -> str:
-    """Return e.g. ``"12 symlink, 3 copy"`` for a report."""
-    return ", ".join(f"{count} {mode}" for mode, count in counts.items() if count) or "nothing"

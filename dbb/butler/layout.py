@@ -146,7 +146,6 @@ class ExposureRegistry:
         marks = ",".join("?" * len(layout.raw))
         self._insert = f"INSERT INTO raw ({_quoted(layout.raw)}) VALUES ({marks})"  # noqa: S608  checked names
         self._pending: list[Sequence[object]] = []
-        self.count = 0
 
     def add(self, row: Sequence[object]) -> None:
         """Add one exposure, values in the order of the layout's columns."""
@@ -159,7 +158,6 @@ class ExposureRegistry:
             self._conn.executemany(self._insert, self._pending)
         except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
             raise UsageError(f"the exposures cannot be rows of the job's registry: {error}") from error
-        self.count += len(self._pending)
         self._pending.clear()
 
     def rows(self) -> Iterator[dict[str, object]]:

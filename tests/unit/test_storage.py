@@ -18,7 +18,6 @@ from dbb.storage import (
     Hasher,
     StageRequest,
     copy_checked,
-    describe_modes,
     digest_file,
     is_local,
     local_path,
@@ -196,8 +195,3 @@ def test_a_file_url_must_be_absolute() -> None:
 def test_local_is_what_has_no_other_scheme() -> None:
     assert [is_local(url) for url in ("file:///a", "/a", "a b", "s3://a/b", "memory://a")] == [True] * 3 + [False] * 2
     assert local_path("file:///a%20b") == "/a%20b"
-
-
-def test_modes_are_counted_in_words() -> None:
-    assert describe_modes({"symlink": 12, "copy": 0, "hardlink": 3}) == "12 symlink, 3 hardlink"
-    assert describe_modes({}) == "nothing"
