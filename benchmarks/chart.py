@@ -13,7 +13,7 @@ mpl.rcParams["svg.hashsalt"] = "dbb"  # the same results give the same bytes
 mpl.rcParams["svg.fonttype"] = "none"
 
 from matplotlib import pyplot as plt  # noqa: E402  after the back end is chosen
-from matplotlib.ticker import FuncFormatter  # noqa: E402
+from matplotlib.ticker import FuncFormatter  # noqa: E402  the same
 
 STYLES = {
     "floor": ("#555555", "--", "the floor: sqlite3 + os.symlink"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -203,7 +203,7 @@ class Registry(Database):
         # which file of a data id counts is known only when all its files were seen
         records = list(self._records(question, (), None if order else limit))
         for column, falling in reversed(order):
-            records.sort(key=lambda record, column=column: _sortable(record[column]), reverse=falling)  # type: ignore[misc]
+            records.sort(key=_sort_key(column), reverse=falling)
         return records[:limit]
 
     def record_columns(self, filetype: str) -> list[str]:
@@ -247,5 +247,11 @@ def _record(filetype: Filetype, row: Sequence[Any]) -> FileRecord:
     return FileRecord(relpath, filename, archive, run_text(row), filesize, md5sum, metadata)
 
 
-def _sortable(value: Any) -> tuple[bool, Any]:
-    return (value is not None, value if value is not None else 0)
+def _sort_key(column: str) -> Callable[[FileRecord], tuple[bool, Any]]:
+    """Return what sorts records by a column, those without a value first as in SQL above."""
+
+    def key(record: FileRecord) -> tuple[bool, Any]:
+        value = record[column]
+        return (value is not None, value if value is not None else 0)
+
+    return key

@@ -172,7 +172,7 @@ class ExposureRegistry:
         self._flush()
         columns = _quoted(self._layout.visit)
         # the first row of a visit stands for it, as the Butler's own ingest does
-        self._conn.execute(f"INSERT OR IGNORE INTO raw_visit ({columns}) SELECT {columns} FROM raw ORDER BY id")  # noqa: S608
+        self._conn.execute(f"INSERT OR IGNORE INTO raw_visit ({columns}) SELECT {columns} FROM raw ORDER BY id")  # noqa: S608  checked names
         self._conn.execute("COMMIT")
         self._conn.close()
 
@@ -209,11 +209,11 @@ def write_calibrations(path: Path, layout: Layout, entries: Iterable[Mapping[str
 
 def _insert_calibrations(conn: sqlite3.Connection, name: str, rows: Sequence[tuple[object, ...]]) -> None:
     try:
-        conn.executemany(f'INSERT INTO "{name}" (filter,ccd,calibDate,validStart,validEnd) VALUES (?,?,?,?,?)', rows)  # noqa: S608
+        conn.executemany(f'INSERT INTO "{name}" (filter,ccd,calibDate,validStart,validEnd) VALUES (?,?,?,?,?)', rows)  # noqa: S608  a checked name
     except sqlite3.IntegrityError as error:
         twice = next(row for row in rows if [other[:3] for other in rows].count(row[:3]) > 1)
         raise AmbiguousError(f"two {name} have filter={twice[0]} ccd={twice[1]} calibDate={twice[2]}") from error
     except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
         raise UsageError(f"a {name} calibration cannot be a row of a registry: {error}") from error
     visits = sorted({(str(row[2]), str(row[0])) for row in rows})
-    conn.executemany(f'INSERT INTO "{name}_visit" (calibDate,filter) VALUES (?,?)', visits)  # noqa: S608
+    conn.executemany(f'INSERT INTO "{name}_visit" (calibDate,filter) VALUES (?,?)', visits)  # noqa: S608  a checked name

@@ -62,8 +62,8 @@ class RegistryFiles:
             columns = ", ".join(f'"{name}"' for name in wanted)
             conditions = [f'"{name}" = ?' for name in equal]
             conditions += [f'? BETWEEN "{within[1]}" AND "{within[2]}"'] if within else []
-            # Every name was found in the file and is an identifier; values are bound.
-            query = f"SELECT DISTINCT {columns} FROM {_joined(tables)}"  # noqa: S608
+            # values are bound
+            query = f"SELECT DISTINCT {columns} FROM {_joined(tables)}"  # noqa: S608  identifiers found in the file
             query += f" WHERE {' AND '.join(conditions)}" if conditions else ""
             values = [*equal.values(), *([within[0]] if within else [])]
             found = connection.execute(f"{query} ORDER BY {columns}", values).fetchall()
