@@ -1,6 +1,6 @@
 """A mini Data BackBone: what files there are, what is known of them, and Gen2 Butler repositories made from that.
 
-`Registry`, `materialize_repo` and `RepoSpec` are given out on first use: they bring in SQLAlchemy, which
+`Registry`, `materialize_repo`, `harvest_repo` and `RepoSpec` are given out on first use: they bring in SQLAlchemy, which
 ``dbb --help`` must not pay for.
 """
 
@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dbb.api import Registry
-    from dbb.butler import RepoSpec, materialize_repo
+    from dbb.butler import RepoSpec, harvest_repo, materialize_repo
 
-__all__ = ["Registry", "RepoSpec", "__version__", "materialize_repo"]
+__all__ = ["Registry", "RepoSpec", "__version__", "harvest_repo", "materialize_repo"]
 __version__ = "0.1.0"
 
-_HOMES = {"Registry": "dbb.api", "RepoSpec": "dbb.butler", "materialize_repo": "dbb.butler"}
+_HOMES = {
+    "Registry": "dbb.api",
+    "RepoSpec": "dbb.butler",
+    "harvest_repo": "dbb.butler",
+    "materialize_repo": "dbb.butler",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -73,9 +73,9 @@ class Registry(Database):
 
     Examples
     --------
-    >>> with Registry.create("sqlite://", mapper="hsc") as registry:
+    >>> with Registry.create("sqlite://", mapper="generic") as registry:
     ...     registry.add_archive("home", "/data/home")
-    ...     rows = [{"relpath": "c/1.fits", "visit": 903334, "ccd": 16, "filter": "HSC-R"}]
+    ...     rows = [{"relpath": "c/1.fits", "visit": 903334, "ccd": 16, "filter": "R2"}]
     ...     done = registry.ingest_table(rows, filetype="calexp", archive="home", run="Ht0_r11p95")
     ...     [record.relpath for record in registry.query("calexp", where="visit = 903334")]
     True
@@ -167,7 +167,7 @@ class Registry(Database):
         filetype
             Filetype or Butler dataset type.
         where
-            An expression, e.g. ``"visit IN (903334, 903340..903350:2) AND filter = 'HSC-R'"``.
+            An expression, e.g. ``"visit IN (903334, 903340..903350:2) AND filter = 'R2'"``.
         ids
             Gen2 data ids, e.g. ``"visit=903334^903336 ccd=0..8:2"``; any of them may fit.
         runs

@@ -20,7 +20,8 @@ A filetype file looks like this; only ``keys`` and the columns are a must::
 
 A column's source says where `dbb ingest-files` finds the value: ``header:KEY`` (or ``header:KEY|OTHER`` for the first
 that is there), ``mapper`` (translated from the header by the camera), or ``name`` (the name pattern, read backwards;
-the default). A value given by the caller wins over each of them.
+the default). ``each:KEY`` is for files of several detectors: the card of every HDU that has it, as a text of
+``value:HDU`` pairs, HDUs counted from 0. A value given by the caller wins over each of them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import datetime as dt
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -72,6 +73,8 @@ class Filetype:
         Names of the columns that make the data id.
     directory, name_pattern
         Where the archive keeps such files, or None where only the caller knows.
+    mapper
+        The camera that a registry has it from.
     """
 
     name: str
@@ -82,6 +85,7 @@ class Filetype:
     description: str = ""
     directory: Pattern | None = None
     name_pattern: Pattern | None = None
+    mapper: str | None = field(default=None, compare=False)
 
     @property
     def types(self) -> dict[str, str]:
@@ -190,6 +194,17 @@ def load_filetypes(path: Path) -> dict[str, Filetype]:
     unknown = data.keys() - {"sets", "filetypes"}
     if unknown:
         raise UsageError(f"filetype file {path}: unknown entries {sorted(unknown)}; known: filetypes, sets")
+    return read_filetypes(data, path)
+
+
+def read_filetypes(data: Mapping[str, object], path: Path) -> dict[str, Filetype]:
+    """Read the tables ``sets`` and ``filetypes`` of what the file at `path` holds.
+
+    Raises
+    ------
+    UsageError
+        If a definition is unusable; names the file, the filetype and the entry.
+    """
     try:
         sets = {name: _table(f"set {name}", entry) for name, entry in _table("sets", data.get("sets", {})).items()}
         entries = _table("filetypes", data.get("filetypes", {}))
@@ -248,8 +263,9 @@ def _column(filetype: str, name: str, what: object, keys: Iterable[str]) -> Colu
         raise UsageError(f"filetype {filetype}: {name!r} cannot be a column name")
     if kind not in CONVERTERS:
         raise UsageError(f"filetype {filetype}, column {name}: type {kind!r} is none of {', '.join(CONVERTERS)}")
-    if source not in {"name", "mapper"} and not source.startswith("header:"):
-        raise UsageError(f"filetype {filetype}, column {name}: source {source!r} is none of header:KEY, mapper, name")
+    if source not in {"name", "mapper"} and not source.startswith(("header:", "each:")):
+        known = "header:KEY, each:KEY, mapper, name"
+        raise UsageError(f"filetype {filetype}, column {name}: source {source!r} is none of {known}")
     return Column(name, kind, source, bool(entry.get("required", name in keys)))
 
 

@@ -18,7 +18,7 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([0-9]{1,2}))?\}")
 # One path segment: no pattern characters of the Butler's glob, no backslash, no control characters, not "." or "..".
 _SEGMENT = r"(?!\.{1,2}(?:/|\Z))[^/\[\]*?\\\x00-\x1f\x7f]+"
 _SAFE_PATH = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
-# A text ends as early as it can, but an ISO date in it stays whole: FLAT-2013-11-03-HSC-I-016.
+# A text ends as early as it can, but an ISO date in it stays whole: FLAT-2013-11-03-CAM-I-016.
 _TEXT = "[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9:.]+)?|[^/]+?"
 _BODIES = {"patch": "[0-9]+[x,][0-9]+", "date": "[0-9]{4}-[0-9]{2}-[0-9]{2}"}
 RUN_KEYS = ("unitname", "reqnum", "attnum")

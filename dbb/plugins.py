@@ -1,6 +1,6 @@
 """Finding and loading plug-ins one by one, so that a broken one neither stops the others nor hides.
 
-``DBB_PLUGINS=none`` loads none, ``DBB_PLUGINS=hsc,fits`` only those named.
+``DBB_PLUGINS=none`` loads none, ``DBB_PLUGINS=generic,fits`` only those named.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 import pluggy
@@ -18,9 +19,11 @@ import pluggy
 from dbb import hookspecs
 from dbb.errors import DbbError, NotFoundError, PluginError
 from dbb.filetypes import Filetype, load_filetypes
+from dbb.headers import apply_rules
 from dbb.mapper import Mapper
 
 GROUP = "dbb"
+CORE_FILETYPES = Path(__file__).with_name("filetypes.toml")
 _log = logging.getLogger(__name__)
 
 
@@ -51,6 +54,7 @@ class Plugins:
         self._waiting = dict(points)
         self._infos: dict[str, PluginInfo] = {}
         self._mappers: dict[str, Mapper] = {}
+        self._own_mappers: dict[str, Mapper] = {}
         self._all_mappers = False
 
     @property
@@ -104,15 +108,17 @@ class Plugins:
             self._mappers.setdefault(mapper.name, mapper)  # a mapper keeps what it has read of its files
 
     def mapper(self, name: str) -> Mapper:
-        """Return one camera.
+        """Return one camera, a plug-in's by its name or the user's own by its TOML file.
 
         Raises
         ------
         PluginError
             If the plug-in of that name is broken.
         NotFoundError
-            If nobody has such a camera.
+            If nobody has such a camera, or the file is not there.
         """
+        if name.endswith(".toml"):
+            return self._own_mapper(Path(name).absolute())
         if name not in self._mappers:
             self._ask_its_namesake(name)
         found = self._mappers.get(name) or self.mappers().get(name)
@@ -122,6 +128,15 @@ class Plugins:
             raise PluginError(f"mapper {name!r}: its plug-in is broken: {self.infos[name].error}; see 'dbb plugins'")
         raise NotFoundError("mapper", name, self.mappers(), "See 'dbb plugins'")
 
+    def _own_mapper(self, path: Path) -> Mapper:
+        """Return the camera of a file; its name is the absolute path, so that a registry finds it again."""
+        name = str(path)
+        if name not in self._own_mappers:
+            if not path.is_file():
+                raise NotFoundError("mapper", name, hint="There is no such file: bring it back to that place")
+            self._own_mappers[name] = Mapper(name, path)
+        return self._own_mappers[name]
+
     def _ask_its_namesake(self, name: str) -> None:
         """Look into the plug-in that is called as the camera, which spares a short job loading all others."""
         self._load(name)
@@ -130,13 +145,14 @@ class Plugins:
             self._remember(mappers)
 
     def filetypes(self) -> dict[str, Filetype]:
-        """Return the filetypes that belong to no camera, by name."""
-        return {
+        """Return the filetypes that belong to no camera, by name: dbb's own and those of plug-ins."""
+        given = {
             name: filetype
             for _, paths in self.each("dbb_filetypes")
             for path in paths
             for name, filetype in load_filetypes(path).items()
         }
+        return given | load_filetypes(CORE_FILETYPES)
 
     def _load(self, name: str) -> None:
         point = self._waiting.pop(name, None)
@@ -176,8 +192,8 @@ def plugins() -> Plugins:
     return load_plugins()
 
 
-def translate_header(header: dict[str, object], filetype: str) -> dict[str, object] | None:
-    """Ask the cameras what a raw header means; None if no plug-in knows the filetype.
+def translate_header(header: dict[str, object], filetype: Filetype) -> dict[str, object] | None:
+    """Ask the filetype's camera what a raw header means, by its rules or else its plug-in; None if nobody knows.
 
     Raises
     ------
@@ -186,12 +202,16 @@ def translate_header(header: dict[str, object], filetype: str) -> dict[str, obje
     PluginError
         If a plug-in fails in a way it must not.
     """
+    rules = plugins().mapper(filetype.mapper).header_rules if filetype.mapper is not None else {}
+    if rules:
+        return apply_rules(rules, header, filetype)
+    name = filetype.name
     try:
-        found: dict[str, object] | None = plugins().hook.dbb_translate_header(header=header, filetype=filetype)
+        found: dict[str, object] | None = plugins().hook.dbb_translate_header(header=header, filetype=name)
     except DbbError:
         raise
     except Exception as error:
         raise PluginError(
-            f"a plug-in failed on a header of filetype {filetype}: {type(error).__name__}: {error}"
+            f"a plug-in failed on a header of filetype {name}: {type(error).__name__}: {error}"
         ) from error
     return found

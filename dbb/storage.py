@@ -32,6 +32,8 @@ class StageRequest:
         Local path; its folder exists, it does not.
     filesize, md5sum, sha256
         What the registry says of the file; None where it says nothing.
+    offset
+        Where the file begins in the source, of which it is `filesize` bytes; None if it is the whole source.
     """
 
     source: str
@@ -39,6 +41,7 @@ class StageRequest:
     filesize: int | None = None
     md5sum: str | None = None
     sha256: str | None = None
+    offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from typing import Any
 import click
 import pytest
 
-from dbb.butler.camera import camera_layout
+from dbb.butler.camera import camera_layout, output_template
+from dbb.butler.exposures import ExposureRows
 from dbb.errors import HeaderError
 from dbb.filetypes import CONVERTERS, Filetype, load_filetypes
 from dbb.mapper import ERAS, Mapper
@@ -93,9 +94,27 @@ class MapperContract:
 
     def test_the_raw_filetype_has_what_the_registry_of_a_job_needs(self, mapper: Mapper) -> None:
         """Every column of the table raw is one of the raw filetype's."""
-        raw = mapper.filetypes[mapper.raw_filetype]
-        assert set(mapper.raw_columns) <= set(raw.types)
-        assert {*mapper.exposure_keys, *mapper.visit_columns, mapper.date_column} <= set(mapper.raw_columns)
+        raw, several = mapper.filetypes[mapper.raw_filetype], mapper.detectors
+        of_file = set() if several is None else {*several.detector, several.hdu}
+        assert set(mapper.raw_columns) - of_file <= set(raw.types)
+        assert several is None or several.column in raw.types
+        assert {*of_file, *mapper.exposure_keys, *mapper.visit_columns, mapper.date_column} <= set(mapper.raw_columns)
+
+    def test_raws_tell_exposures_apart(self, mapper: Mapper) -> None:
+        """The data id of a raw is the exposure's key, or the visit where a file holds several detectors."""
+        keys = mapper.exposure_keys if mapper.detectors is None else mapper.exposure_keys[:1]
+        assert set(mapper.filetypes[mapper.raw_filetype].keys) == set(keys)
+
+    def test_calibrations_have_the_keys_that_they_are_chosen_by(self, mapper: Mapper) -> None:
+        """Detector and date; the filter only where the template has it; in the registry of exposures what is asked."""
+        keys = mapper.keys
+        assert {keys.detector, keys.filter} <= set(mapper.raw_columns)
+        for dataset in mapper.datasets:
+            if dataset.is_validity_ranged:
+                own = set(mapper.filetypes[dataset.filetype].keys)
+                assert {keys.detector, keys.calib_date} <= own <= {keys.detector, keys.calib_date, keys.filter}
+                assert set(dataset.keys) <= own, f"{dataset.name} of {dataset.era}"
+                assert dataset.tables == (dataset.name,), f"{dataset.name}: the table must have its name"
 
     def test_the_layout_of_job_registries_is_sound(self, mapper: Mapper) -> None:
         """Tables and columns have names and types that a Gen2 registry can have."""
@@ -106,12 +125,13 @@ class MapperContract:
         """Each key of a template is a column of the filetype or, for exposures, of the table raw."""
         for dataset in mapper.datasets:
             filetype = mapper.filetypes[dataset.filetype]
-            of_exposure = set(mapper.exposure_keys) <= set(filetype.types)
+            of_exposure = ExposureRows(mapper).are_of(filetype)
             known = {*filetype.types, *(mapper.raw_columns if of_exposure else ())}
             assert set(dataset.keys) <= known, f"{dataset.name} of {dataset.era}"
             types = {**mapper.raw_columns, **filetype.types}
             values = {key: _SAMPLES.get(types[key], 7 if types[key] == "int" else "a") for key in dataset.keys}
-            assert is_safe_path(dataset.template % values), f"{dataset.name}: {dataset.template}"
+            place = (dataset.template % values).partition("[")[0]  # a bracket begins the number of an HDU
+            assert is_safe_path(place), f"{dataset.name}: {dataset.template}"
 
     def test_archive_names_tell_files_apart(self, mapper: Mapper) -> None:
         """A name pattern with its directory holds the whole data id, so that no two outputs of a run collide."""
@@ -120,6 +140,41 @@ class MapperContract:
                 directory = filetype.directory or parse_pattern("")
                 held = {*filetype.name_pattern.keys, *directory.keys}
                 assert set(filetype.keys) <= held or "frameId" in held, filetype.name
+
+    def test_archive_names_are_read_backwards(self, mapper: Mapper) -> None:
+        """What a name was made from is found in it again, so that a file's name is enough to register it."""
+        run = {"unitname": "Ht0", "reqnum": 20, "attnum": 1}
+        for filetype in mapper.filetypes.values():
+            if filetype.name_pattern is None:
+                continue
+            types = {**filetype.types, "reqnum": "int", "attnum": "int", "unitname": "str", "filename": "str"}
+            values = {key: run.get(key, _SAMPLES[types[key]]) for key in filetype.name_pattern.keys}
+            name = filetype.name_pattern.expand(values)
+            assert filetype.name_pattern.invert(name, types) == values, name
+
+    def test_outputs_of_one_exposure_have_different_names(self, mapper: Mapper) -> None:
+        """Two dataset types of one run with one name would overwrite each other."""
+        run: dict[str, object] = {"unitname": "Ht0", "reqnum": 20, "attnum": 1}
+        for era in ERAS:
+            names: dict[str, str] = {}
+            for dataset in mapper.datasets:
+                if dataset.era != era or mapper.filetypes[dataset.filetype].name_pattern is None:
+                    continue
+                pattern = mapper.filetypes[dataset.filetype].name_pattern
+                if pattern is not None and "reqnum" in pattern.keys:
+                    template = output_template(mapper, dataset, run)
+                    assert names.setdefault(template, dataset.filetype) == dataset.filetype, template
+
+    def test_columns_that_the_camera_translates_have_a_rule(self, mapper: Mapper) -> None:
+        """Either the camera's file has rules, and then for every such column, or its plug-in translates them all."""
+        wanted = {
+            column.name
+            for filetype in mapper.filetypes.values()
+            for column in filetype.columns
+            if column.source == "mapper"
+        }
+        assert wanted <= mapper.header_rules.keys() or not mapper.header_rules
+        assert not wanted or mapper.header_rules or mapper.translate is not None
 
     def test_synonyms_stand_for_columns(self, mapper: Mapper) -> None:
         """A synonym of nothing would be an unknown name in every query."""

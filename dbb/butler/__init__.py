@@ -9,26 +9,32 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dbb.butler.build import RepoReport
+    from dbb.butler.harvest import Harvested, harvest_repo
+    from dbb.butler.head import RepoReport
     from dbb.butler.materialize import materialize_repo
     from dbb.butler.rebuild import materialize_manifest
     from dbb.butler.repository import Repository
-    from dbb.butler.spec import CalibSpec, FileSpec, InputSpec, OutputSpec, RepoSpec
+    from dbb.butler.spec import CalibSpec, FileSpec, InputSpec, OutputSpec, RefcatSpec, RepoSpec
 
 __all__ = [
     "CalibSpec",
     "FileSpec",
+    "Harvested",
     "InputSpec",
     "OutputSpec",
+    "RefcatSpec",
     "RepoReport",
     "RepoSpec",
     "Repository",
+    "harvest_repo",
     "materialize_manifest",
     "materialize_repo",
 ]
 
 _HOMES = {
-    "RepoReport": "build",
+    "Harvested": "harvest",
+    "harvest_repo": "harvest",
+    "RepoReport": "head",
     "Repository": "repository",
     "materialize_manifest": "rebuild",
     "materialize_repo": "materialize",

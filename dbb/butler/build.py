@@ -7,17 +7,19 @@ size, which the directory knows. Only copies are read, and checked while their b
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dbb.butler.config import format_config
-from dbb.butler.layout import ExposureRegistry, Layout, write_calibrations
+from dbb.butler.head import Entry, Head, Progress, RepoReport
+from dbb.butler.layout import ExposureRegistry, write_calibrations
 from dbb.butler.linker import CONFLICT, MOST_PROBLEMS, LinkMaker, source_problem
 from dbb.butler.manifest import ManifestWriter
+from dbb.butler.pieces import Pieces, member_request
 from dbb.errors import AmbiguousError, ConflictError, DbbError, IntegrityError, UnsafePathError, UsageError
+from dbb.members import MemberRequest
 from dbb.patterns import is_safe_path, safe_path
 from dbb.storage import StageRequest, copy_checked, is_local, local_path, new_folder
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 REMOTE_BATCH = 256
 MANY_LINKS = 1_000
 """From so many links on, a second process makes them: starting it costs as much as some hundred links."""
+_PARTS = "parts"
 _REGISTRIES = ("in/registry.sqlite3", "in/CALIB/calibRegistry.sqlite3")
 # SQLite would read the first as parts of our registries, the Butler the others before repositoryCfg.yaml
 _STRANGE_FILES = (
@@ -35,62 +38,6 @@ _STRANGE_FILES = (
     "in/_parent",
 )
 _OWN_FILES = frozenset({"in/repositoryCfg.yaml", *_REGISTRIES, *_STRANGE_FILES})
-Entry = Mapping[str, Any]
-Progress = Callable[[int], object]
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What holds for a whole repository; the first part of its manifest."""
-
-    mapper: str
-    era: str
-    stage: str
-    created: str
-    dbb: str
-    layout: Layout
-    outputs: Sequence[Entry] = ()
-
-    def as_dict(self, schema: int) -> dict[str, Any]:
-        """Return the form that a manifest carries."""
-        return {
-            "schema": schema,
-            "dbb": self.dbb,
-            "mapper": self.mapper,
-            "era": self.era,
-            "stage": self.stage,
-            "created": self.created,
-            "butler": self.layout.as_dict(),
-            "outputs": list(self.outputs),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class RepoReport:
-    """What a job repository holds.
-
-    Parameters
-    ----------
-    root
-        The job's folder.
-    inputs, calibs, files, exposures
-        How many of each; inputs that both eras name differently count once per name.
-    staged
-        How many files were symlinked, copied and so on.
-    copied
-        Bytes copied.
-    dry_run
-        Whether nothing was written.
-    """
-
-    root: str
-    inputs: int
-    calibs: int
-    files: int
-    exposures: int
-    staged: Mapping[str, int] = field(default_factory=dict)
-    copied: int = 0
-    dry_run: bool = False
 
 
 class JobBuilder:
@@ -106,11 +53,13 @@ class JobBuilder:
 
     def __init__(self, aside: Path | None, final: Path, head: Head, progress: Progress | None) -> None:
         self._aside, self._final, self._head, self._progress = aside, final, head, progress
-        self._counts = {"inputs": 0, "calibs": 0, "files": 0}
+        self._counts = {"inputs": 0, "calibs": 0, "files": 0, "refcats": 0}
         self._staged: dict[str, int] = {}
         self._copied = 0
         self._exposures = 0
         self._calibs: list[Entry] = []
+        self._refcats: list[Entry] = []
+        self._pieces = Pieces(f"{aside}/{_PARTS}")
         self._problems: list[str] = []
         self._remote: list[StageRequest] = []
         self._links: LinkMaker | LinkProcess | None = None
@@ -138,20 +87,35 @@ class JobBuilder:
     def add(self, array: str, entry: Entry) -> None:
         """Stage what an entry of ``inputs``, ``calibs`` or ``files`` names, and note it."""
         path = entry["path"]
-        if not path.startswith("in/") or not is_safe_path(path):
-            safe_path(path)
-            raise UnsafePathError(f"path {path!r} does not lie below in/")
-        if path in self._paths:
-            if path in _OWN_FILES:
-                raise _not_yours(str(entry["source"]), path)
-            raise AmbiguousError(f"two files want to be {path}; the second is {entry['source']}")
-        self._paths.add(path)
+        self._claim(path, entry["source"])
         self._counts[array] += 1
         if array == "calibs":
             self._calibs.append(entry)
         if self._aside is not None:
             self._manifest.add(array, entry)
         self._stage(entry, path)
+        self._tell()
+
+    def add_refcat(self, entry: Entry) -> None:
+        """Stage the files of an entry of ``refcats``, and note it."""
+        for member in entry["members"]:
+            self._claim(member["path"], member["source"])
+            self._counts["refcats"] += 1
+            self._stage(member, member["path"])
+            self._tell()
+        self._refcats.append(entry)
+
+    def _claim(self, path: str, source: object) -> None:
+        if not path.startswith("in/") or not is_safe_path(path):
+            safe_path(path)
+            raise UnsafePathError(f"path {path!r} does not lie below in/")
+        if path in self._paths:
+            if path in _OWN_FILES:
+                raise _not_yours(str(source), path)
+            raise AmbiguousError(f"two files want to be {path}; the second is {source}")
+        self._paths.add(path)
+
+    def _tell(self) -> None:
         if self._progress is not None:
             self._progress(len(self._paths) - len(_OWN_FILES))
 
@@ -169,6 +133,9 @@ class JobBuilder:
         source = entry["source"]
         if "\0" in source:
             raise UnsafePathError(f"source {source!r} holds a NUL character")
+        if entry.get("offset") is not None:
+            self._stage_member(entry, path)
+            return
         local, mode = is_local(source), self._head.stage
         if mode == "auto":
             mode = "symlink" if local else "copy"
@@ -184,6 +151,15 @@ class JobBuilder:
         elif self._aside is not None:
             facts = (entry.get(name) for name in ("filesize", "md5sum", "sha256"))
             self._bring(StageRequest(source, f"{self._aside}/{path}", *facts), path, mode)
+
+    def _stage_member(self, entry: Entry, path: str) -> None:
+        """Copy a part of a tar, whatever the mode: nothing else can be done with it."""
+        self._staged["copy"] = self._staged.get("copy", 0) + 1
+        request = member_request(entry, f"{self._aside}/{path}")
+        if self._aside is not None:
+            self._bring(request, path, "copy")
+        elif problem := self._pieces.problem(request):
+            self._problem(problem)
 
     def _link(self, source: str, filesize: int | None, path: str, *, relative: bool) -> None:
         target = source
@@ -238,15 +214,16 @@ class JobBuilder:
             raise DbbError(f"{source} cannot be hard-linked ({error.strerror}): use --stage symlink or copy") from error
 
     def _copy(self, request: StageRequest) -> None:
-        if is_local(request.source):
+        member = request if isinstance(request, MemberRequest) else None
+        if is_local(request.source) or (member is not None and member.index is not None):
             try:
-                self._copied += copy_checked(request)
+                self._copied += copy_checked(request) if member is None else self._pieces.copy(member)
             except FileExistsError:
                 raise
             except (IntegrityError, OSError) as error:
                 self._problem(str(error))
             return
-        self._remote.append(request)
+        self._remote.append(request if member is None else self._pieces.part(member))
         if len(self._remote) == REMOTE_BATCH:
             self._fetch()
 
@@ -255,17 +232,27 @@ class JobBuilder:
             return
         from dbb.staging import stage_in  # plug-ins and fsspec, which local repositories must not pay for
 
-        for outcome in stage_in(self._remote):
-            self._copied += outcome.copied
+        for request, outcome in zip(self._remote, stage_in(self._remote), strict=True):
             if outcome.error:
-                source = outcome.request.source  # which a plug-in may have named already
+                source = request.source  # which a plug-in may have named already
                 self._problem(outcome.error if outcome.error.startswith(source) else f"{source}: {outcome.error}")
+            elif self._pieces.is_part(request):
+                self._unwrap(request)
+            else:
+                self._copied += outcome.copied
         self._remote.clear()
+
+    def _unwrap(self, part: StageRequest) -> None:
+        try:
+            self._copied += self._pieces.unwrap(part)
+        except (IntegrityError, OSError) as error:
+            self._problem(str(error))
 
     def finish(self) -> RepoReport:
         """Write what remains, and say what there is."""
         if self._aside is not None:
             self._fetch()
+            self._pieces.close()
         self._finish_links()
         self._check()
         if self._aside is not None:
@@ -295,6 +282,10 @@ class JobBuilder:
             if not self._counts[array]:
                 self._manifest.open(array)
         self._manifest.open("refcats")
+        for entry in self._refcats:
+            self._manifest.add("refcats", entry)
+        if os.path.exists(aside / _PARTS):
+            os.rmdir(aside / _PARTS)
         self._manifest.open("exposures")
         for row in self._registry.rows():
             self._manifest.add("exposures", row)
@@ -310,6 +301,7 @@ class JobBuilder:
 
     def abandon(self) -> None:
         """Let go of open files after a failure."""
+        self._pieces.close()
         if isinstance(self._links, LinkMaker):
             self._links.close()
         elif self._links is not None:

@@ -13,11 +13,10 @@ from dbb.errors import AmbiguousError, DbbError, MissingError, NotFoundError
 from dbb.filetypes import Filetype
 from dbb.mapper import Mapper, eras_of
 from dbb.registry import Database
-from dbb.registry.calibs import Validity, certified_in, certified_ranges, group_keys, version_types
+from dbb.registry.calibs import CalibrationType, Validity, certified_in, certified_ranges, version_types
 from dbb.registry.select import FIXED, FileQuery, Wanted, describe_place, select_files
 
 _Row = Sequence[Any]
-_CHOICE = ("ccd", "filter")
 
 
 class CalibrationFinder:
@@ -38,14 +37,16 @@ class CalibrationFinder:
     def __init__(self, db: Database, conn: sa.Connection, camera: Mapper, era: str, order: Sequence[str]) -> None:
         self._db, self._conn, self._camera, self._order = db, conn, camera, tuple(order)
         self._types = {dataset.filetype: dataset for dataset in camera.calibration_types(eras_of(era))}
-        self._keys = camera.exposure_keys
+        self._keys = camera.keys
+        self._exposure = camera.exposure_keys
         self._wanted: dict[tuple[Any, Any, str | None], str] = {}
 
-    def note(self, exposure: tuple[object, ...], ccd: object, filter_: object, date: object) -> None:
+    def note(self, exposure: tuple[object, ...], detector: object, filter_: object, date: object) -> None:
         """Remember that calibrations must fit an exposure, which `exposure` has the keys of."""
-        wanted = (ccd, filter_, None if date is None else str(date)[:10])
+        wanted = (detector, filter_, None if date is None else str(date)[:10])
         if wanted not in self._wanted:
-            self._wanted[wanted] = " ".join(f"{key}={value}" for key, value in zip(self._keys, exposure, strict=True))
+            shown = (f"{key}={value}" for key, value in zip(self._exposure, exposure, strict=True))
+            self._wanted[wanted] = " ".join(shown)
 
     def statements(self, calibs: CalibSpec) -> Iterator[tuple[Place, Filetype, sa.Select[Any]]]:
         """Give for each type its place and the SELECT of the version's calibrations that may fit.
@@ -76,10 +77,10 @@ class CalibrationFinder:
             yield place, filetype, statement.where(*chosen, *self._narrow(certified, table))
 
     def _narrow(self, certified: sa.FromClause, table: sa.Table) -> list[sa.ColumnElement[bool]]:
-        ccds = sorted({ccd for ccd, _, _ in self._wanted})
+        detectors = sorted({detector for detector, _, _ in self._wanted})
         dates = sorted(date for _, _, date in self._wanted if date is not None)
         days = [certified.c.valid_start <= dates[-1], certified.c.valid_end >= dates[0]] if dates else []
-        return [table.c.ccd.in_(ccds), *days]
+        return [table.c[self._keys.detector.lower()].in_(detectors), *days]
 
     def choose(self, filetype: Filetype, rows: Iterable[_Row], calibs: CalibSpec) -> Iterator[tuple[_Row, str, str]]:
         """Give each calibration that some exposure needs, with its first and last day.
@@ -91,18 +92,20 @@ class CalibrationFinder:
         AmbiguousError
             If several fit.
         """
-        keys = [key for key in group_keys(filetype) if key in _CHOICE]
+        detector_key, filter_key = self._keys.detector, self._keys.filter
+        keys = [key for key in filetype.keys if key in {detector_key, filter_key}]
         places = [FIXED + filetype.keys.index(key) for key in keys]
         groups: dict[tuple[Any, ...], list[_Row]] = {}
         for row in rows:
             groups.setdefault(tuple(row[place] for place in places), []).append(row)
         chosen: dict[int, _Row] = {}
         filters: set[object] = set()
-        for (ccd, filter_, date), exposure in self._wanted.items():
-            group = tuple({"ccd": ccd, "filter": filter_}[key] for key in keys)
+        for (detector, filter_, date), exposure in self._wanted.items():
+            group = tuple({detector_key: detector, filter_key: filter_}[key] for key in keys)
             fitting = [row for row in groups.get(group, ()) if date is not None and row[-2] <= date <= row[-1]]
-            if not fitting and calibs.types is None and "filter" in keys:
-                filters = filters or {one.group[keys.index("filter")] for one in self._ranges(filetype, calibs.version)}
+            if not fitting and calibs.types is None and filter_key in keys:
+                place = keys.index(filter_key)
+                filters = filters or {one.group[place] for one in self._ranges(filetype, calibs.version)}
                 if filter_ not in filters:
                     continue  # e.g. fringe frames exist for the red filters only
             if len(fitting) != 1:
@@ -114,7 +117,7 @@ class CalibrationFinder:
     def _ranges(self, filetype: Filetype, version: str) -> list[Validity]:
         table = self._db.table(filetype)
         assert table is not None
-        return certified_ranges(self._conn, version, filetype, table)
+        return certified_ranges(self._conn, version, CalibrationType(filetype, table, self._keys.calib_date))
 
     def _wrong(
         self,

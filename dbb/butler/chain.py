@@ -67,7 +67,7 @@ def is_same_class(one: str, other: str) -> bool:
 
     Examples
     --------
-    >>> is_same_class("lsst.obs.hsc.HscMapper", "lsst.obs.hsc.hscMapper.HscMapper")
+    >>> is_same_class("lsst.obs.camera.MyMapper", "lsst.obs.camera.myMapper.MyMapper")
     True
     """
     (*short, first), (*long, second) = sorted((one.split("."), other.split(".")), key=len)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,14 +185,44 @@ def format_config(
     """
     lines = ["!RepositoryCfg_v1", f"_mapper: !!python/name:{_class_name(mapper_class)} ''", "_mapperArgs: {}"]
     lines += ["_parents:", *(f"- {_path(parent)}" for parent in parents)] if parents else ["_parents: []"]
-    if any(policy.values()):
-        lines.append("_policy:")
-    for section, datasets in sorted(policy.items()):
-        lines += [f"  {_key(section)}:"] if datasets else []
-        for dataset, entry in sorted(datasets.items()):
-            lines.append(f"    {_key(dataset)}:" if entry else f"    {_key(dataset)}: {{}}")
-            lines += [f"      {_key(name)}: {_value(value)}" for name, value in sorted(entry.items())]
+    overrides = {section: datasets for section, datasets in policy.items() if datasets}
+    lines += ["_policy:", *policy_lines(overrides)] if overrides else []
     return "\n".join([*lines, "_root: null", ""])
+
+
+def policy_lines(
+    policy: Mapping[str, object], comments: Mapping[tuple[str, ...], str] | None = None, inside: tuple[str, ...] = ()
+) -> Iterator[str]:
+    """Give the lines of a policy in YAML, indented so that they fit below ``_policy:``.
+
+    Parameters
+    ----------
+    policy
+        Mappings of texts, numbers, truth values, None or lists of them, to any depth.
+    comments
+        What to write behind a value, by the keys that lead to it.
+    inside
+        The keys that lead to `policy`.
+
+    Raises
+    ------
+    UsageError
+        If the policy holds another kind of value.
+
+    Notes
+    -----
+    The lines are ASCII and do not depend on the order of mappings.
+    """
+    for name, value in sorted(policy.items()):
+        path = (*inside, name)
+        head = "  " * len(path) + _key(name)
+        if isinstance(value, Mapping) and value:
+            yield f"{head}:"
+            yield from policy_lines(value, comments, path)
+        else:
+            comment = (comments or {}).get(path, "")
+            text = "{}" if isinstance(value, Mapping) else _value(value)
+            yield f"{head}: {text}" + (f"  # {''.join(map(_escaped, comment))}" if comment else "")
 
 
 def _key(text: str) -> str:

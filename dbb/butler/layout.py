@@ -9,19 +9,19 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from dbb.errors import AmbiguousError, UsageError
+from dbb.keys import CameraKeys
 
 _MAPPER = re.compile(r"(?:[A-Za-z_]\w*\.)+(?:[A-Za-z_]\w*)?Mapper", re.ASCII)
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TYPES = {"int", "text", "double"}
 _BATCH = 5_000
 _TABLES = ("raw", "raw_visit")
-_OTHER_CALIBRATION = "NONE"
-"""What the Butler's own ingest writes as the filter of calibrations that have none."""
+_VALIDITY = ("validStart", "validEnd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class Layout:
         The keys of one row of ``raw``.
     calibrations
         Calibration types, a table each.
+    keys
+        What the columns of these tables are called.
     """
 
     mapper_class: str
@@ -47,13 +49,14 @@ class Layout:
     visit: Sequence[str]
     exposure: Sequence[str]
     calibrations: Sequence[str]
+    keys: CameraKeys = CameraKeys()
 
     def __post_init__(self) -> None:
         if _MAPPER.fullmatch(self.mapper_class) is None:
             raise UsageError(
                 f"the mapper {self.mapper_class!r} is no dotted name of a Python class that ends in 'Mapper'"
             )
-        names = [*self.raw, *self.visit, *self.exposure, *self.calibrations]
+        names = [*self.raw, *self.visit, *self.exposure, *self.calibrations, *self.calibration_columns]
         if not all(_IDENTIFIER.fullmatch(name) for name in names) or not set(self.raw.values()) <= _TYPES:
             raise UsageError("the manifest names tables, columns or types that no Gen2 registry can have")
         if not self.visit or not self.exposure or not {*self.visit, *self.exposure} <= set(self.raw):
@@ -62,10 +65,16 @@ class Layout:
         _all_differ("column of raw", ["id", *self.raw])
         _all_differ("column of raw_visit", self.visit)
         _all_differ("exposure key", self.exposure)
+        _all_differ("column of a calibration table", ["id", *self.calibration_columns, *_VALIDITY])
         tables = [table for name in self.calibrations for table in (name, f"{name}_visit")]
         _all_differ("calibration table", [*_TABLES, *tables])
         if any(name.lower().startswith("sqlite_") for name in self.calibrations):
             raise UsageError("a calibration type cannot begin with sqlite_: SQLite keeps such tables for itself")
+
+    @property
+    def calibration_columns(self) -> tuple[str, str, str]:
+        """The columns that tell the rows of a calibration table apart: filter, detector, date."""
+        return self.keys.filter, self.keys.detector, self.keys.calib_date
 
     def as_dict(self) -> dict[str, Any]:
         """Return the form that a manifest carries."""
@@ -75,6 +84,7 @@ class Layout:
             "visit": list(self.visit),
             "exposure": list(self.exposure),
             "calibrations": list(self.calibrations),
+            "keys": asdict(self.keys),
         }
 
     @classmethod
@@ -93,9 +103,16 @@ class Layout:
                 list(data["visit"]),
                 list(data["exposure"]),
                 list(data["calibrations"]),
+                _keys(data.get("keys", {})),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"the manifest's entry 'butler' is incomplete: {error}") from error
+
+
+def _keys(data: Mapping[str, Any]) -> CameraKeys:
+    # a manifest of an older dbb has none, and its camera the usual ones
+    known = {field.name for field in fields(CameraKeys)}
+    return CameraKeys(**{name: str(value) for name, value in dict(data).items() if name in known})
 
 
 def _all_differ(what: str, names: Iterable[str]) -> None:
@@ -183,37 +200,47 @@ class ExposureRegistry:
 
 def write_calibrations(path: Path, layout: Layout, entries: Iterable[Mapping[str, Any]]) -> None:
     """Write ``calibRegistry.sqlite3`` from the manifest's entries ``calibs``."""
-    conn = _new(path)
+    conn, keys = _new(path), layout.keys
+    chosen_by = _quoted(layout.calibration_columns)
+    kinds = f'"{keys.filter}" text,"{keys.detector}" {layout.raw.get(keys.detector, "int")},"{keys.calib_date}" text'
+    validity = ",".join(f"{name} text" for name in _VALIDITY)
     try:
         for name in layout.calibrations:
             conn.execute(
-                f'CREATE TABLE "{name}" (id integer primary key autoincrement, filter text,ccd int,calibDate text,'
-                "validStart text,validEnd text, unique(filter,ccd,calibDate))"
+                f'CREATE TABLE "{name}" (id integer primary key autoincrement, {kinds},{validity}, unique({chosen_by}))'
             )
-            conn.execute(f'CREATE TABLE "{name}_visit" (calibDate text,filter text, unique(calibDate,filter))')
+            conn.execute(
+                f'CREATE TABLE "{name}_visit" ("{keys.calib_date}" text,"{keys.filter}" text,'
+                f' unique("{keys.calib_date}","{keys.filter}"))'
+            )
         rows: dict[str, list[tuple[object, ...]]] = {name: [] for name in layout.calibrations}
         for entry in entries:
             name, data_id = entry["dataset"], entry["data_id"]
-            if "ccd" not in data_id:
-                raise UsageError(f"the {name} calibration {entry['path']} has no ccd in its data id")
+            if keys.detector not in data_id:
+                raise UsageError(f"the {name} calibration {entry['path']} has no {keys.detector} in its data id")
             if name not in rows:
                 raise UsageError(f"{name!r} is no calibration type of this camera; known: {', '.join(rows)}")
-            chosen = data_id.get("filter", _OTHER_CALIBRATION)
-            rows[name].append((chosen, data_id["ccd"], entry["calib_date"], entry["valid_start"], entry["valid_end"]))
+            key = (data_id.get(keys.filter, keys.no_filter), data_id[keys.detector], entry["calib_date"])
+            rows[name].append((*key, entry["valid_start"], entry["valid_end"]))
         for name, calibrations in rows.items():
-            _insert_calibrations(conn, name, calibrations)
+            _insert_calibrations(conn, name, layout, calibrations)
         conn.execute("COMMIT")
     finally:
         conn.close()
 
 
-def _insert_calibrations(conn: sqlite3.Connection, name: str, rows: Sequence[tuple[object, ...]]) -> None:
+def _insert_calibrations(
+    conn: sqlite3.Connection, name: str, layout: Layout, rows: Sequence[tuple[object, ...]]
+) -> None:
+    names = layout.calibration_columns
     try:
-        conn.executemany(f'INSERT INTO "{name}" (filter,ccd,calibDate,validStart,validEnd) VALUES (?,?,?,?,?)', rows)  # noqa: S608  a checked name
+        conn.executemany(f'INSERT INTO "{name}" ({_quoted([*names, *_VALIDITY])}) VALUES (?,?,?,?,?)', rows)  # noqa: S608  checked names
     except sqlite3.IntegrityError as error:
         twice = next(row for row in rows if [other[:3] for other in rows].count(row[:3]) > 1)
-        raise AmbiguousError(f"two {name} have filter={twice[0]} ccd={twice[1]} calibDate={twice[2]}") from error
+        data_id = " ".join(f"{key}={value}" for key, value in zip(names, twice, strict=False))
+        raise AmbiguousError(f"two {name} have {data_id}") from error
     except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
         raise UsageError(f"a {name} calibration cannot be a row of a registry: {error}") from error
     visits = sorted({(str(row[2]), str(row[0])) for row in rows})
-    conn.executemany(f'INSERT INTO "{name}_visit" (calibDate,filter) VALUES (?,?)', visits)  # noqa: S608  a checked name
+    keys = _quoted([layout.keys.calib_date, layout.keys.filter])
+    conn.executemany(f'INSERT INTO "{name}_visit" ({keys}) VALUES (?,?)', visits)  # noqa: S608  checked names

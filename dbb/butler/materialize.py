@@ -12,9 +12,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from dbb import __version__
-from dbb.butler.build import Head, JobBuilder, Progress, RepoReport, build_job
+from dbb.butler.build import JobBuilder, build_job
 from dbb.butler.calibrations import CalibrationFinder
 from dbb.butler.camera import camera_layout, output_entries
+from dbb.butler.exposures import ExposureRows
+from dbb.butler.head import Head, Progress, RepoReport
 from dbb.butler.places import Place, places
 from dbb.butler.spec import CalibSpec, InputSpec, RepoSpec
 from dbb.errors import AmbiguousError, MissingError, NotFoundError, UsageError
@@ -25,7 +27,6 @@ from dbb.plugins import plugins
 from dbb.registry import Database
 from dbb.registry._tables import desfile, file_archive_info
 from dbb.registry.archives import archive_order, archives
-from dbb.registry.calibs import CALIB_DATE
 from dbb.registry.relpaths import join_relpath, split_relpath
 from dbb.registry.runs import full_run
 from dbb.registry.select import FIXED, FileQuery, Wanted, describe_place, resolve, run_text, select_files
@@ -107,9 +108,9 @@ class _Planner:
         self._placed: dict[str, int] = {}
         self._exposures: set[tuple[Any, ...]] = set()
         self._calibrations = CalibrationFinder(db, conn, camera, spec.era, self._order)
-        names = list(camera.raw_columns)
-        self._exposure_key = itemgetter(*(names.index(key) for key in camera.exposure_keys))
-        self._choice = itemgetter(names.index("ccd"), names.index("filter"), names.index(camera.date_column))
+        self._rows, names = ExposureRows(camera), list(camera.raw_columns)
+        chosen_by = (camera.keys.detector, camera.keys.filter, camera.date_column)
+        self._choice = itemgetter(*(names.index(name) for name in chosen_by))
 
     def source(self, row: _Row) -> str:
         """Return the URL of a row's file."""
@@ -138,8 +139,8 @@ class _Planner:
             binds=spec.binds,
         )
         filetype = self._db.filetype(query.filetype)
-        exposure = set(camera.exposure_keys) <= set(filetype.types)
-        names = [key for place in where_to for key in place.keys] + (list(camera.raw_columns) if exposure else [])
+        exposure = self._rows.are_of(filetype)
+        names = [key for place in where_to for key in place.keys] + (self._rows.names if exposure else [])
         wanted = self._wanted(filetype, names, exposure=exposure)
         filetype, statement = select_files(self._db, self._conn, query, wanted)
         found = 0
@@ -166,7 +167,9 @@ class _Planner:
                 known.append(sa.func.replace(own, "x", ",") if filetype.types[name] == "patch" else own)
             return sa.func.coalesce(*known) if len(known) > 1 else known[0] if known else sa.null()
 
-        ties = tuple(key.lower() for key in camera.exposure_keys)
+        # a raw of several detectors has the visit alone
+        tied = set(filetype.types) & (set(raw.types) if raw is not None else set())
+        ties = tuple(key.lower() for key in camera.exposure_keys if key in tied)
         return Wanted(tuple(value(name) for name in names), joined, ties)
 
     def _add_input(
@@ -178,7 +181,7 @@ class _Planner:
             data_id = butler_spelling(data_id)
         for place in where_to:
             end = at + len(place.keys)
-            path = place.path(row[at:end], lambda: describe_place(row)) + row[2]
+            path = place.path(row[at:end], row[2], lambda: describe_place(row))
             at = end
             if self._placed.setdefault(path, row[0]) != row[0]:
                 raise AmbiguousError(f"two files want to be {path}; the second is {describe_place(row)}")
@@ -186,7 +189,8 @@ class _Planner:
                 continue
             builder.add("inputs", self._entry(row, path, place.dataset.name, data_id))
         if exposure:
-            self._add_exposure(builder, row[at:])
+            for values in self._rows.rows(row[at:], lambda: describe_place(row)):
+                self._add_exposure(builder, values)
 
     def _entry(self, row: _Row, path: str, dataset: str, data_id: Mapping[str, Any]) -> dict[str, Any]:
         entry = {
@@ -203,7 +207,7 @@ class _Planner:
         return entry
 
     def _add_exposure(self, builder: JobBuilder, values: Sequence[Any]) -> None:
-        key = self._exposure_key(values)
+        key = self._rows.key(values)
         if key not in self._exposures:
             self._exposures.add(key)
             builder.add_exposure(values)
@@ -216,9 +220,10 @@ class _Planner:
             rows = resolve(self._conn.execute(statement), filetype, unique=False)
             for row, start, end in self._calibrations.choose(filetype, rows, calibs):
                 data_id = dict(zip(filetype.keys, row[FIXED:at], strict=True))
-                path = place.path(row[at : at + len(place.keys)], lambda row=row: describe_place(row)) + row[2]  # type: ignore[misc]
+                values = row[at : at + len(place.keys)]
+                path = place.path(values, row[2], lambda row=row: describe_place(row))  # type: ignore[misc]
                 entry = self._entry(row, path, place.dataset.name, data_id)
-                dates = {"calib_date": data_id[CALIB_DATE], "valid_start": start, "valid_end": end}
+                dates = {"calib_date": data_id[self._camera.keys.calib_date], "valid_start": start, "valid_end": end}
                 builder.add("calibs", entry | dates)
 
     def fixed_file(self, name: str, as_path: str) -> dict[str, Any]:

@@ -35,11 +35,12 @@ class Place:
     def of(cls, dataset: Dataset) -> Place:
         """Prepare the place of a dataset type."""
         prefix = "in/CALIB/" if dataset.is_calibration else "in/"
-        keys = tuple(key for key, _ in _FIELD.findall(dataset.template))
-        return cls(dataset, prefix + _FIELD.sub(r"%\2", dataset.template), keys)
+        template = dataset.template.partition("[")[0]  # a bracket begins the number of an HDU in the file
+        keys = tuple(key for key, _ in _FIELD.findall(template))
+        return cls(dataset, prefix + _FIELD.sub(r"%\2", template), keys)
 
-    def path(self, values: Sequence[Any], describe: Callable[[], str]) -> str:
-        """Return the path in the job for the values of `keys`.
+    def path(self, values: Sequence[Any], compression: str, describe: Callable[[], str]) -> str:
+        """Return the path in the job for the values of `keys`, of a file that is compressed as its name ends.
 
         Raises
         ------
@@ -52,7 +53,8 @@ class Place:
                 f"{describe()}: no value for {missing!r}, which its place {self.dataset.template!r} needs: register the"
                 " raw exposure too, or give the value when registering the file"
             )
-        return self.template % tuple(values)
+        path = self.template % tuple(values)
+        return path if path.endswith(compression) else path + compression
 
 
 def places(camera: Mapper, name: str, era: str) -> list[Place]:

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dbb.butler.build import Head, Progress, RepoReport, build_job
+from dbb.butler.build import build_job
+from dbb.butler.head import Head, Progress, RepoReport
 from dbb.butler.layout import Layout
 from dbb.butler.linker import MOST_FOLDERS
 from dbb.butler.manifest import ARRAYS, SCHEMA, read_manifest
-from dbb.errors import SchemaVersionError, UsageError
+from dbb.errors import SchemaVersionError, UnsafePathError, UsageError
+from dbb.members import HEADER
 from dbb.patterns import safe_path
+from dbb.refcats.shards import check_name
 from dbb.storage import STAGE_MODES, is_local, local_path
 
 _ERAS = ("2017", "2021", "both")
@@ -57,7 +60,7 @@ def materialize_manifest(
                     raise UsageError(f"{manifest}: an exposure must be an object: {str(entry)[:200]}")
                 builder.add_exposure([entry.get(name) for name in columns])
             elif key == "refcats":
-                raise UsageError(f"{manifest} has reference catalogues, which this dbb cannot stage: use a newer dbb")
+                builder.add_refcat(_checked_refcat(entry, manifest))
         return builder.finish()
 
 
@@ -127,6 +130,7 @@ _SECTIONS = ("exposures", "calibrations", "datasets")
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", re.ASCII)
 _FIELD = re.compile(r"%%|%\(\w+\)[-+ #0]*[0-9]*(?:\.[0-9]+)?[A-Za-z]")
+_LARGEST = 1 << 62
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NEEDED: dict[str, tuple[str, ...]] = {
     "inputs": ("source", "path"),
@@ -141,14 +145,57 @@ def _checked(entry: Any, key: str, manifest: Path) -> Mapping[str, Any]:
     texts = (entry["path"], entry.get("dataset", ""))
     if not all(isinstance(text, str) for text in texts) or not isinstance(entry.get("data_id", {}), Mapping):
         raise UsageError(f"{manifest}: path and dataset must be texts and data_id an object: {str(entry)[:200]}")
-    source = entry["source"]
-    if not isinstance(source, str) or "\0" in source or (is_local(source) and not local_path(source).startswith("/")):
-        raise UsageError(f"{manifest}: source {source!r} must be a URL or an absolute path")
-    for text in (source, entry["path"]):
+    _check_places(entry, manifest)
+    if entry.get("offset") is not None:
+        _check_extent(entry, manifest)
+    if not isinstance(entry.get("filesize"), int | None) or isinstance(entry.get("filesize"), bool):
+        raise UsageError(f"{manifest}: filesize of {entry['source']} must be a whole number, not {entry['filesize']!r}")
+    return entry
+
+
+def _check_places(entry: Mapping[str, Any], manifest: Path) -> None:
+    """Make sure that source, and seek index where there is one, can be opened, and that the path is not too deep."""
+    for name in ("source", "index"):
+        source = entry.get(name)
+        if source is None and name == "index":
+            continue
+        if not isinstance(source, str) or "\0" in source or _is_relative(source):
+            raise UsageError(f"{manifest}: {name} {source!r} must be a URL or an absolute path")
+    for text in (entry["source"], entry["path"], entry.get("index") or ""):
         if _SURROGATE.search(text):
             raise UsageError(f"{manifest}: {text!r} holds half a character (a lone surrogate)")
     if entry["path"].count("/") > MOST_FOLDERS:
         raise UsageError(f"{manifest}: path {entry['path'][:60]}… lies more than {MOST_FOLDERS} folders deep")
-    if not isinstance(entry.get("filesize"), int | None) or isinstance(entry.get("filesize"), bool):
-        raise UsageError(f"{manifest}: filesize of {source} must be a whole number, not {entry['filesize']!r}")
+
+
+def _is_relative(source: str) -> bool:
+    return is_local(source) and not local_path(source).startswith("/")
+
+
+def _check_extent(entry: Mapping[str, Any], manifest: Path) -> None:
+    """Make sure that a part of a tar is one: a header stands before its bytes."""
+    for name, least in (("offset", HEADER), ("size", 0)):
+        value = entry.get(name)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value < _LARGEST:
+            raise UsageError(
+                f"{manifest}: {name} of {entry['path']} must be a whole number from {least} on, not {value!r}"
+            )
+    if not isinstance(entry.get("member", ""), str):
+        raise UsageError(f"{manifest}: member of {entry['path']} must be a text")
+
+
+def _checked_refcat(entry: Any, manifest: Path) -> Mapping[str, Any]:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("members"), list):
+        raise UsageError(f"{manifest}: an entry of 'refcats' needs a name and a list of members: {str(entry)[:200]}")
+    name = entry.get("name")
+    if not isinstance(name, str):
+        raise UsageError(f"{manifest}: a reference catalogue's name must be a text, not {name!r}")
+    folder = f"in/ref_cats/{check_name(name)}/"
+    for member in entry["members"]:
+        if not isinstance(member, Mapping) or not isinstance(member.get("path"), str):
+            raise UsageError(f"{manifest}: a file of {name} must be an object with a path: {str(member)[:200]}")
+        if not member["path"].startswith(folder):
+            raise UnsafePathError(f"{manifest}: path {member['path']!r} of {name} does not lie below {folder}")
+        _check_places(member, manifest)
+        _check_extent(member, manifest)
     return entry

@@ -5,14 +5,19 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from dbb.butler.linker import MOST_FOLDERS
-from dbb.errors import DbbError, NotFoundError, UsageError
+from dbb.errors import NotFoundError, UsageError
 from dbb.mapper import eras_of
 from dbb.patterns import safe_path
+from dbb.refcats.shards import check_name
 from dbb.storage import STAGE_MODES
+
+_MARGIN, _WIDEST = 0.05, 10
+"""Degrees: how far beyond a job's region the shards of a catalogue reach if nothing is said, and at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,30 @@ class CalibSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class RefcatSpec:
+    """A reference catalogue.
+
+    Parameters
+    ----------
+    name
+        As registered.
+    whole
+        Every file of it, instead of the shards that the inputs' region on the sky needs.
+    margin
+        How far the shards reach beyond that region, in degrees.
+    """
+
+    name: str
+    whole: bool = False
+    margin: float = _MARGIN
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if not (isfinite(self.margin) and 0 <= self.margin <= _WIDEST):
+            raise UsageError(f"margin {self.margin} of {self.name}: give 0 to {_WIDEST} degrees, or whole = true")
+
+
+@dataclass(frozen=True, slots=True)
 class FileSpec:
     """A registered file (its name, or its path in an archive) that must lie at a fixed place below ``in/``."""
 
@@ -67,7 +96,7 @@ class RepoSpec:
     ----------
     mapper
         The camera.
-    inputs, calibs, files, outputs
+    inputs, calibs, refcats, files, outputs
         See the classes.
     stage
         ``auto`` links what is local and copies what is not; or symlink, relsymlink, hardlink, copy.
@@ -89,6 +118,7 @@ class RepoSpec:
     archives: tuple[str, ...] = ()
     overlaps: str | None = None
     binds: Mapping[str, object] = field(default_factory=dict)
+    refcats: tuple[RefcatSpec, ...] = ()
 
     def __post_init__(self) -> None:
         if self.stage not in STAGE_MODES:
@@ -97,13 +127,13 @@ class RepoSpec:
         for file in self.files:
             if safe_path(file.as_path, "fixed name").count("/") >= MOST_FOLDERS:
                 raise UsageError(f"fixed name {file.as_path[:60]}… lies more than {MOST_FOLDERS} folders deep")
+        names = [refcat.name for refcat in self.refcats]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise UsageError(f"reference catalogue {twice!r} is asked for twice")
 
 
 _TOP = {"mapper", "stage", "era", "archives", "overlaps", "inputs", "calibs", "files", "refcats", "outputs"}
-REFCATS = (
-    "reference catalogues cannot be staged by this dbb yet: give a job file a [[files]] entry for each of"
-    " their files, with its place below ref_cats/, or wait for a later release"
-)
 
 
 def read_spec(path: Path) -> RepoSpec:
@@ -115,8 +145,6 @@ def read_spec(path: Path) -> RepoSpec:
         If there is no such file, or it holds an unknown key.
     UsageError
         If it is no TOML, or an entry has the wrong form.
-    DbbError
-        If it asks for reference catalogues.
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -133,8 +161,6 @@ def read_spec(path: Path) -> RepoSpec:
 
 def _spec(data: Mapping[str, Any]) -> RepoSpec:
     _only(data, _TOP, "the job file")
-    if data.get("refcats"):
-        raise DbbError(REFCATS)
     calibs, outputs = data.get("calibs"), data.get("outputs")
     return RepoSpec(
         mapper=_text(data, "mapper", "the job file"),
@@ -146,6 +172,7 @@ def _spec(data: Mapping[str, Any]) -> RepoSpec:
         era=_text(data, "era", "the job file") if "era" in data else "both",
         archives=_texts(data, "archives"),
         overlaps=_text(data, "overlaps", "the job file") if "overlaps" in data else None,
+        refcats=tuple(_refcat(entry) for entry in _tables(data, "refcats")),
     )
 
 
@@ -164,6 +191,16 @@ def _calibs(entry: Mapping[str, Any]) -> CalibSpec:
 def _outputs(entry: Mapping[str, Any]) -> OutputSpec:
     _only(entry, {"run", "datasets"}, "[outputs]")
     return OutputSpec(_text(entry, "run", "[outputs]"), _texts(entry, "datasets"))
+
+
+def _refcat(entry: Mapping[str, Any]) -> RefcatSpec:
+    _only(entry, {"name", "whole", "margin"}, "[[refcats]]")
+    whole, margin = entry.get("whole", False), entry.get("margin", _MARGIN)
+    if not isinstance(whole, bool):
+        raise UsageError("[[refcats]]: whole is true or false")
+    if isinstance(margin, bool) or not isinstance(margin, int | float):
+        raise UsageError("[[refcats]]: margin is a number of degrees")
+    return RefcatSpec(_text(entry, "name", "[[refcats]]"), whole, float(margin))
 
 
 def _file(entry: Mapping[str, Any]) -> FileSpec:

@@ -18,17 +18,18 @@ from dbb.errors import AmbiguousError, DbbError, MissingError, NotFoundError, Ta
 from dbb.filetypes import CONVERTERS, Filetype
 from dbb.ingest.rows import shown
 from dbb.ingest.tables import Rows, Table
+from dbb.keys import CameraKeys
+from dbb.mapper import Mapper
 from dbb.registry import Database
 from dbb.registry._connect import one_of
 from dbb.registry._tables import desfile, file_archive_info
 from dbb.registry.archives import archive_root
 from dbb.registry.calibs import (
-    CALIB_DATE,
+    CalibrationType,
     Certified,
     Validity,
     certify,
     find_calibrations,
-    group_keys,
     trim_shared_days,
 )
 from dbb.registry.relpaths import split_relpath
@@ -72,14 +73,14 @@ def certify_table(
         If ranges overlap.
     """
     check_version(version)
-    kind, table = _calibration_table(db, filetype)
+    kind = _calibration_type(db, filetype)
     given_table = Table(Path(source) if isinstance(source, str | os.PathLike) else source)
     rows = _date_rows(given_table)
 
     def work(conn: sa.Connection) -> Certified:
-        files = _files_of(conn, kind, table, rows, archive)
-        given = [_validity(kind, files.get(_lookup(row), {}), row, given_table.name) for row in rows]
-        return certify(conn, version, kind, table, given)
+        files = _files_of(conn, kind, rows, archive)
+        given = [_validity(kind.filetype, files.get(_lookup(row), {}), row, given_table.name) for row in rows]
+        return certify(conn, version, kind, given)
 
     return db.write(work, keep=lambda done: not dry_run)
 
@@ -126,19 +127,18 @@ def _date(value: Any, table: str, row: int, column: str) -> str:
 
 
 def _files_of(
-    conn: sa.Connection, filetype: Filetype, table: sa.Table, rows: Sequence[_DateRow], archive: str | None
+    conn: sa.Connection, kind: CalibrationType, rows: Sequence[_DateRow], archive: str | None
 ) -> dict[object, dict[int, tuple[object, ...]]]:
     """Return id and group of the registered files, by name and by path."""
     if archive is not None:
         archive_root(conn, archive)
-    group = [table.c[key.lower()] for key in group_keys(filetype)]
     place = file_archive_info
     names = list({row.filename for row in rows})
-    statement = sa.select(place.c.path, place.c.filename, place.c.compression, desfile.c.id, *group).where(
+    statement = sa.select(place.c.path, place.c.filename, place.c.compression, desfile.c.id, *kind.group_columns).where(
         one_of(place.c.filename, names, conn.dialect.name),
         place.c.desfile_id == desfile.c.id,
-        desfile.c.filetype == filetype.name,
-        table.c.desfile_id == desfile.c.id,
+        desfile.c.filetype == kind.filetype.name,
+        kind.table.c.desfile_id == desfile.c.id,
         *([place.c.archive_name == archive] if archive is not None else []),
     )
     found: dict[object, dict[int, tuple[object, ...]]] = {}
@@ -180,16 +180,19 @@ def certify_registry(
         If ranges overlap by more than a day.
     """
     check_version(version)
-    tables = _read_gen2(Path(path), db)
+    camera = db.mapper()
+    if camera is None:
+        raise UsageError("this registry has no mapper, so the tables of a Gen2 registry mean nothing to it")
+    tables = _read_gen2(Path(path), camera)
 
     def work(conn: sa.Connection) -> dict[str, Certified]:
         archive_root(conn, archive)
         out = {}
         for name, rows in tables.items():
-            kind, table = _calibration_table(db, name)
-            given, trimmed = trim_shared_days(_match(conn, kind, table, rows, archive))
-            done = certify(conn, version, kind, table, given)
-            out[kind.name] = Certified(done.added, done.known, tuple(trimmed))
+            kind = _calibration_type(db, name)
+            given, trimmed = trim_shared_days(_match(conn, kind, camera.keys, rows, archive))
+            done = certify(conn, version, kind, given)
+            out[kind.filetype.name] = Certified(done.added, done.known, tuple(trimmed))
         return out
 
     return db.write(work, keep=lambda done: not dry_run)
@@ -198,12 +201,10 @@ def certify_registry(
 _Gen2Row = tuple[object, object, str, str, str]
 
 
-def _read_gen2(path: Path, db: Database) -> dict[str, list[_Gen2Row]]:
+def _read_gen2(path: Path, camera: Mapper) -> dict[str, list[_Gen2Row]]:
     if not path.is_file():
         raise NotFoundError("calibration registry", str(path), hint="There is no such file")
-    camera = db.mapper()
-    if camera is None:
-        raise UsageError("this registry has no mapper, so the tables of a Gen2 registry mean nothing to it")
+    keys = camera.keys
     types = {dataset.name for dataset in camera.datasets if dataset.is_validity_ranged}
     try:
         # immutable: a registry on a read-only disk cannot get the files that SQLite would put beside it
@@ -211,7 +212,8 @@ def _read_gen2(path: Path, db: Database) -> dict[str, list[_Gen2Row]]:
         try:
             tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             # the names come from the mapper, not from the file
-            query = 'SELECT filter, ccd, calibDate, validStart, validEnd FROM "{}" ORDER BY id'
+            columns = f'"{keys.filter}", "{keys.detector}", "{keys.calib_date}", validStart, validEnd'
+            query = f'SELECT {columns} FROM "{{}}" ORDER BY id'  # noqa: S608  the mapper's names
             return {
                 name: rows for name in sorted(types & tables) if (rows := conn.execute(query.format(name)).fetchall())
             }
@@ -222,12 +224,13 @@ def _read_gen2(path: Path, db: Database) -> dict[str, list[_Gen2Row]]:
 
 
 def _match(
-    conn: sa.Connection, filetype: Filetype, table: sa.Table, rows: Sequence[_Gen2Row], archive: str
+    conn: sa.Connection, kind: CalibrationType, keys: CameraKeys, rows: Sequence[_Gen2Row], archive: str
 ) -> list[Validity]:
-    names = [key for key in filetype.keys if key.lower() in {"filter", "ccd", CALIB_DATE.lower()}]
-    places = {"filter": 0, "ccd": 1, CALIB_DATE.lower(): 2}
+    filetype = kind.filetype
+    places = {key.lower(): n for n, key in enumerate((keys.filter, keys.detector, keys.calib_date))}
+    names = [key for key in filetype.keys if key.lower() in places]
     wanted = [tuple(row[places[name.lower()]] for name in names) for row in rows]
-    found = find_calibrations(conn, filetype, table, wanted, names, archive)
+    found = find_calibrations(conn, kind, wanted, names, archive)
     out = []
     for row, values in zip(rows, wanted, strict=True):
         data_id = " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
@@ -249,17 +252,18 @@ def _gen2_date(text: str) -> str:
         raise TableError(f"the calibration registry holds {text!r} where a date must be") from error
 
 
-def _calibration_table(db: Database, name: str) -> tuple[Filetype, sa.Table]:
+def _calibration_type(db: Database, name: str) -> CalibrationType:
     filetype = db.filetype(name)
     table = db.table(filetype)
     if table is None or not filetype.keys:
         raise UsageError(f"filetype {filetype.name} has no data id, so its files cannot be certified")
-    if CALIB_DATE.lower() not in {key.lower() for key in filetype.keys}:
+    calib_date = db.keys(filetype.name).calib_date
+    if calib_date.lower() not in {key.lower() for key in filetype.keys}:
         raise UsageError(
-            f"filetype {filetype.name} has no {CALIB_DATE} among its keys ({', '.join(filetype.keys)}), so its"
+            f"filetype {filetype.name} has no {calib_date} among its keys ({', '.join(filetype.keys)}), so its"
             " files are not told apart by date and cannot be certified"
         )
-    return filetype, table
+    return CalibrationType(filetype, table, calib_date)
 
 
 def check_version(version: str) -> None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from dbb.errors import ConflictError, DbbError, IntegrityError, NotFoundError, PluginError, UsageError
 from dbb.filetypes import CONVERTERS, Filetype
+from dbb.ingest.gather import gather_metadata
 from dbb.ingest.rows import RowReader, shown
 from dbb.ingest.table import register_batch, row_reader, write_files
 from dbb.ingest.tables import BATCH, Batch
@@ -221,7 +222,7 @@ class _Looker:
                 f"{source} does not lie in the archive at {self.root}: give --transfer copy (or move, symlink, …)"
             )
         metadata: dict[str, Any] = dict(self._from_name(source))
-        metadata |= _gather(source, self.filetype)
+        metadata |= gather_metadata(source, self.filetype)
         metadata |= self.given
         if self.derive is not None:
             metadata = self.derive(metadata) | metadata
@@ -280,19 +281,6 @@ def _expand_pattern(filetype: Filetype, what: str, values: Mapping[str, object])
 
 def _without_compression(name: str) -> str:
     return name[:-3] if name.endswith((".fz", ".gz")) else name
-
-
-def _gather(source: str, filetype: Filetype) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] | None = plugins().hook.dbb_gather_metadata(uri=source, filetype=filetype)
-    except (DbbError, OSError):
-        raise
-    except Exception as error:
-        raise PluginError(f"{source}: a plug-in failed to gather metadata: {type(error).__name__}: {error}") from error
-    if found is None and any(column.source != "name" for column in filetype.columns):
-        asked = [implementation.plugin_name for implementation in plugins().hook.dbb_gather_metadata.get_hookimpls()]
-        raise IntegrityError(f"no plug-in can read it (asked: {', '.join(asked) or 'none'})")
-    return found or {}
 
 
 def _register(

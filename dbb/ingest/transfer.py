@@ -173,12 +173,13 @@ def _copy(one: Found, aside: Path, target: Path, *, sync: bool) -> None:
             copy.flush()
             os.fsync(copy.fileno())
     try:
-        _publish(aside, target)
+        publish(aside, target)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def _publish(aside: Path, target: Path) -> None:
+def publish(aside: Path, target: Path) -> None:
+    """Give a finished file its name; raise FileExistsError if something has it."""
     try:
         os.link(aside, target)  # unlike a rename, it fails if another writer was faster
     except OSError as error:

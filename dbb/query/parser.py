@@ -45,8 +45,8 @@ def parse(text: str, binds: Mapping[str, object] | None = None) -> Node:
 
     Examples
     --------
-    >>> str(parse("ccd in (:good, 9..12) and not 'HSC-R' = filter", {"good": [1, 2]}))
-    "ccd IN (1, 2, 9..12) AND NOT filter = 'HSC-R'"
+    >>> str(parse("ccd in (:good, 9..12) and not 'R2' = filter", {"good": [1, 2]}))
+    "ccd IN (1, 2, 9..12) AND NOT filter = 'R2'"
     """
     if not text.strip():
         raise ParseError(text, 0, "the expression is empty: expected a condition such as visit = 903334")

@@ -128,7 +128,7 @@ def to_sql(node: Node, text: str, scope: Scope, dialect: str) -> Clause:
     Notes
     -----
     NULL is SQL's: a comparison with a column that has no value is neither true nor false, so a row without ``filter``
-    fits neither ``filter = 'HSC-R'`` nor ``filter != 'HSC-R'`` nor ``NOT filter = 'HSC-R'``; ask for ``filter IS
+    fits neither ``filter = 'R2'`` nor ``filter != 'R2'`` nor ``NOT filter = 'R2'``; ask for ``filter IS
     NULL``. Columns with a wrap differ as `Column` says. Times of column types date and datetime compare as ISO text.
     A range costs the same however long it is; a list of more than 500 values is one bound value.
     """

@@ -144,8 +144,8 @@ def glob_regex(pattern: str) -> str:
 
     Examples
     --------
-    >>> glob_regex("HSC-[RI]*.fits")
-    '^HSC\\-[RI].*\\.fits$'
+    >>> glob_regex("CAM-[RI]*.fits")
+    '^CAM\\-[RI].*\\.fits$'
     """
     parts, at = ["^"], 0
     while at < len(pattern):

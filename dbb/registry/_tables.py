@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from dbb.filetypes import Column
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TIMESTAMP = sa.Float().with_variant(sa.DateTime(timezone=True), "postgresql")
 """Seconds since 1970 on SQLite, so that differences are seconds; a timestamp on PostgreSQL."""
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -124,6 +124,7 @@ desfile = sa.Table(
     _name("created_by"),
     sa.Index("ix_desfile_filename", "filename"),
     sa.Index("ix_desfile_attempt", "pfw_attempt_id", "filetype"),
+    sa.Index("ix_desfile_task", "wgb_task_id"),
 )
 file_archive_info = sa.Table(
     "file_archive_info",
@@ -143,7 +144,9 @@ image_corners = sa.Table(
     sa.Column("desfile_id", BIG, sa.ForeignKey("desfile.id"), primary_key=True, autoincrement=False),
     *(sa.Column(name, sa.Double) for name in ("ra_cent", "dec_cent")),
     *(sa.Column(f"{axis}c{corner}", sa.Double) for corner in (1, 2, 3, 4) for axis in ("ra", "dec")),
-    sa.Index("ix_image_corners_centre", "dec_cent", "ra_cent"),
+    # where the image lies, coarsely: see dbb.sky.cells
+    sa.Column("htm", sa.BigInteger),
+    sa.Index("ix_image_corners_htm", "htm"),
 )
 ops_proctag_def = sa.Table("ops_proctag_def", metadata, _name("tag", primary_key=True), _name("description"))
 proctag = sa.Table(
@@ -172,6 +175,9 @@ overlap_version = sa.Table(
     _name("name", unique=True, nullable=False),
     _name("source"),
     sa.Column("created_date", TIMESTAMP),
+    # a sky map as TOML: where there is one and no rows, overlaps are found from the corners when asked for
+    _name("skymap"),
+    sa.Column("live", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 overlap = sa.Table(
     "overlap",
@@ -200,6 +206,60 @@ blacklist = sa.Table(
     _name("remark"),
 )
 EVERY_CCD = -1
+task = sa.Table(
+    "task",
+    metadata,
+    sa.Column("id", BIG, primary_key=True),
+    _name("name", nullable=False),
+    _name("label"),
+    _name("info_table"),
+    sa.Column("start_time", TIMESTAMP),
+    sa.Column("end_time", TIMESTAMP),
+    sa.Column("status", sa.Integer),
+    _name("exec_host"),
+    sa.Column("parent_task_id", BIG),
+    sa.Column("root_task_id", BIG),
+    sa.Index("ix_task_parent", "parent_task_id"),
+    sa.Index("ix_task_label", "name", "label"),
+)
+opm_used = sa.Table(
+    "opm_used",
+    metadata,
+    sa.Column("task_id", BIG, sa.ForeignKey("task.id"), primary_key=True, autoincrement=False),
+    sa.Column("desfile_id", BIG, sa.ForeignKey("desfile.id"), primary_key=True, autoincrement=False),
+    sa.Index("ix_opm_used_desfile", "desfile_id", "task_id"),
+    sqlite_with_rowid=False,
+)
+opm_was_derived_from = sa.Table(
+    "opm_was_derived_from",
+    metadata,
+    sa.Column("parent_desfile_id", BIG, sa.ForeignKey("desfile.id"), primary_key=True, autoincrement=False),
+    sa.Column("child_desfile_id", BIG, sa.ForeignKey("desfile.id"), primary_key=True, autoincrement=False),
+    sa.Index("ix_opm_was_derived_from_child", "child_desfile_id", "parent_desfile_id"),
+    sqlite_with_rowid=False,
+)
+tar_member = sa.Table(
+    "tar_member",
+    metadata,
+    sa.Column("tar_id", BIG, sa.ForeignKey("desfile.id"), primary_key=True, autoincrement=False),
+    _name("member", primary_key=True),
+    # of the member's bytes in the tar, after decompression where it is compressed
+    sa.Column("position", sa.BigInteger, nullable=False),
+    sa.Column("filesize", sa.BigInteger, nullable=False),
+    # the file that the member is, where it is registered as one
+    sa.Column("desfile_id", BIG, sa.ForeignKey("desfile.id")),
+    sa.Index("ix_tar_member_desfile", "desfile_id"),
+    sqlite_with_rowid=False,
+)
+refcat = sa.Table(
+    "refcat",
+    metadata,
+    _name("name", primary_key=True),
+    sa.Column("tar_id", BIG, sa.ForeignKey("desfile.id"), nullable=False),
+    # of the HTM trixels that its shards are called after
+    sa.Column("depth", sa.Integer, nullable=False),
+    sa.Column("created_date", TIMESTAMP),
+)
 
 _TYPES: dict[str, Any] = {
     "int": sa.BigInteger,

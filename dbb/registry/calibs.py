@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -14,8 +15,32 @@ from dbb.filetypes import Filetype
 from dbb.registry._connect import insert_rows, one_of
 from dbb.registry._tables import certified_calibration, desfile, file_archive_info
 
-CALIB_DATE = "calibDate"
-"""The key that tells calibrations of one detector and filter apart; it plays no part in the choice by date."""
+
+@dataclass(frozen=True, slots=True)
+class CalibrationType:
+    """A filetype of calibrations.
+
+    Parameters
+    ----------
+    filetype, table
+        The filetype and its metadata table.
+    calib_date
+        The key that is no part of the choice by date; see `dbb.keys.CameraKeys`.
+    """
+
+    filetype: Filetype
+    table: sa.Table
+    calib_date: str
+
+    @property
+    def group_keys(self) -> tuple[str, ...]:
+        """The keys within which validity ranges must be disjoint."""
+        return tuple(key for key in self.filetype.keys if key.lower() != self.calib_date.lower())
+
+    @property
+    def group_columns(self) -> list[sa.Column[Any]]:
+        """The columns of `group_keys`."""
+        return [self.table.c[key.lower()] for key in self.group_keys]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +54,7 @@ class Validity:
     filename
         For messages.
     group
-        Its data id without the calibration date, e.g. ``(16, "HSC-R")``.
+        Its data id without the calibration date, e.g. ``(16, "r")``.
     valid_start, valid_end
         ``YYYY-MM-DD``.
     """
@@ -50,14 +75,7 @@ class Certified:
     trimmed: tuple[str, ...] = ()
 
 
-def group_keys(filetype: Filetype) -> tuple[str, ...]:
-    """Return the keys within which validity ranges must be disjoint."""
-    return tuple(key for key in filetype.keys if key != CALIB_DATE)
-
-
-def certify(
-    conn: sa.Connection, version: str, filetype: Filetype, table: sa.Table, given: Sequence[Validity]
-) -> Certified:
+def certify(conn: sa.Connection, version: str, kind: CalibrationType, given: Sequence[Validity]) -> Certified:
     """Add validity ranges to a version inside the caller's transaction.
 
     Raises
@@ -66,7 +84,7 @@ def certify(
         If a range is empty, overlaps another of the same detector and filter, or a file has another range already;
         names both.
     """
-    present = {old.desfile_id: old for old in certified_ranges(conn, version, filetype, table)}
+    present = {old.desfile_id: old for old in certified_ranges(conn, version, kind)}
     fresh: list[Validity] = []
     for new in given:
         if new.valid_end < new.valid_start:
@@ -82,11 +100,11 @@ def certify(
     for earlier, later in _neighbours(present.values()):
         if later.valid_start <= earlier.valid_end:
             raise ConflictError(
-                f"{filetype.name} calibrations overlap in version {version}:\n"
+                f"{kind.filetype.name} calibrations overlap in version {version}:\n"
                 f"    {_range(earlier)}\n    {_range(later)}"
             )
     columns = ("version", "desfile_id", "filetype", "valid_start", "valid_end")
-    rows = [(version, new.desfile_id, filetype.name, new.valid_start, new.valid_end) for new in fresh]
+    rows = [(version, new.desfile_id, kind.filetype.name, new.valid_start, new.valid_end) for new in fresh]
     insert_rows(conn, certified_calibration, columns, rows)
     return Certified(len(fresh), len(given) - len(fresh))
 
@@ -116,18 +134,15 @@ def _range(one: Validity) -> str:
     return f"{one.filename}: {one.valid_start} to {one.valid_end}"
 
 
-def certified_ranges(conn: sa.Connection, version: str, filetype: Filetype, table: sa.Table) -> list[Validity]:
+def certified_ranges(conn: sa.Connection, version: str, kind: CalibrationType) -> list[Validity]:
     """Return every calibration of a filetype in a version."""
     certified = certified_calibration
-    keys = [table.c[key.lower()] for key in group_keys(filetype)]
-    statement = sa.select(
-        certified.c.desfile_id, desfile.c.filename, certified.c.valid_start, certified.c.valid_end, *keys
-    )
-    statement = statement.where(
+    columns = (certified.c.desfile_id, desfile.c.filename, certified.c.valid_start, certified.c.valid_end)
+    statement = sa.select(*columns, *kind.group_columns).where(
         certified.c.version == version,
-        certified.c.filetype == filetype.name,
+        certified.c.filetype == kind.filetype.name,
         desfile.c.id == certified.c.desfile_id,
-        table.c.desfile_id == certified.c.desfile_id,
+        kind.table.c.desfile_id == certified.c.desfile_id,
     )
     return [
         Validity(number, name, tuple(group), start, end) for number, name, start, end, *group in conn.execute(statement)
@@ -165,8 +180,7 @@ def certified_in(filetype: Filetype, version: str) -> tuple[sa.Table, list[sa.Co
 
 def find_calibrations(
     conn: sa.Connection,
-    filetype: Filetype,
-    table: sa.Table,
+    kind: CalibrationType,
     wanted: Sequence[tuple[object, ...]],
     names: Sequence[str],
     archive: str,
@@ -179,13 +193,12 @@ def find_calibrations(
     """
     if not wanted:
         return {}
-    chosen = [table.c[name.lower()] for name in names]
-    group = [table.c[key.lower()] for key in group_keys(filetype)]
+    chosen = [kind.table.c[name.lower()] for name in names]
     first = one_of(chosen[0], list({values[0] for values in wanted}), conn.dialect.name)
     place = file_archive_info
     here = sa.exists().where(place.c.desfile_id == desfile.c.id, place.c.archive_name == archive)
-    statement = sa.select(desfile.c.id, desfile.c.filename, *chosen, *group).where(
-        desfile.c.id == table.c.desfile_id, desfile.c.filetype == filetype.name, first, here
+    statement = sa.select(desfile.c.id, desfile.c.filename, *chosen, *kind.group_columns).where(
+        desfile.c.id == kind.table.c.desfile_id, desfile.c.filetype == kind.filetype.name, first, here
     )
     found: dict[tuple[object, ...], list[tuple[int, str, tuple[object, ...]]]] = {}
     for number, filename, *rest in conn.execute(statement):

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError
 from dbb import __version__
 from dbb.errors import DbbError, NotFoundError, SchemaVersionError
 from dbb.filetypes import Filetype
+from dbb.keys import CameraKeys
 from dbb.mapper import Mapper
 from dbb.plugins import plugins
 from dbb.registry._connect import describe, open_engine, outside_transaction, run_transaction
@@ -163,6 +164,11 @@ class Database:
         """Return the camera of a filetype, or of the registry; None if it has none."""
         name = self.filetypes().mapper_of(filetype) if filetype is not None else self.mapper_name
         return None if name is None else plugins().mapper(name)
+
+    def keys(self, filetype: str) -> CameraKeys:
+        """Return what the camera of a filetype calls its keys; the usual names if it has none."""
+        camera = self.mapper(filetype)
+        return CameraKeys() if camera is None else camera.keys
 
     def table(self, filetype: Filetype) -> sa.Table | None:
         """Return the metadata table of a filetype, with the columns of all filetypes that share it."""

@@ -16,7 +16,10 @@ from dbb.sky import Corners
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """What is said of a file to be registered; `values` are its metadata in the order of the filetype's columns."""
+    """What is said of a file to be registered; `values` are its metadata in the order of the filetype's columns.
+
+    `run_id` and `task_id` are the attempt and the task that made it.
+    """
 
     path: str
     filename: str
@@ -28,6 +31,7 @@ class NewFile:
     run_id: int | None
     values: tuple[object, ...]
     corners: Corners | None = None
+    task_id: int | None = None
 
     @property
     def relpath(self) -> str:
@@ -173,6 +177,7 @@ def _insert(
         "md5sum",
         "sha256",
         "pfw_attempt_id",
+        "wgb_task_id",
         "created_date",
     )
     rows = [
@@ -185,6 +190,7 @@ def _insert(
             file.md5sum,
             file.sha256,
             file.run_id,
+            file.task_id,
             moment,
         )
         for file, number in numbered

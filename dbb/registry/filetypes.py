@@ -79,6 +79,7 @@ class StoredFiletypes(Mapping[str, Filetype]):
             description=row.description or "",
             directory=row.directory and parse_pattern(row.directory),
             name_pattern=row.name_pattern and parse_pattern(row.name_pattern),
+            mapper=row.mapper,
         )
 
     def mapper_of(self, name: str) -> str | None:

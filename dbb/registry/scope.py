@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from dbb.errors import MissingError, NotFoundError, UsageError
 from dbb.filetypes import Filetype
+from dbb.keys import CameraKeys
 from dbb.mapper import Mapper
 from dbb.query.sql import Column
 from dbb.registry._tables import (
@@ -44,7 +45,7 @@ class FileScope:
     files
         The (alias of) desfile.
     mapper
-        Its camera, for synonyms; None if there is none.
+        Its camera, for synonyms and what keys are called; None if there is none, or none of its names is asked for.
     overlaps
         The (alias of) the overlap table that has ``tract`` and ``patch``, where the filetype has not.
     """
@@ -59,6 +60,8 @@ class FileScope:
     ) -> None:
         self.filetype, self.table, self.files, self.mapper, self.overlaps = filetype, table, files, mapper, overlaps
         self._columns = {column.name.lower(): column for column in filetype.columns}
+        keys = CameraKeys() if mapper is None else mapper.keys
+        self._visit, self._detector = keys.visit.lower(), keys.detector.lower()
 
     def names(self) -> Sequence[str]:
         """Return every name, for error messages."""
@@ -74,7 +77,7 @@ class FileScope:
         return {} if self.mapper is None else self.mapper.synonyms
 
     def _has_visits(self) -> bool:
-        return self.table is not None and "visit" in self._columns
+        return self.table is not None and self._visit in self._columns
 
     def column(self, name: str) -> Column | None:
         """Return what `name` stands for, or None."""
@@ -154,13 +157,13 @@ class FileScope:
 
     def _with_visit_tag(self, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
         assert self.table is not None
-        visit = self.table.c.visit
+        visit = self.table.c[self._visit]
         return sa.and_(visit.is_not(None), visit.in_(sa.select(visit_tag.c.visit).where(condition)))
 
     def _with_reason(self, condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
         assert self.table is not None
-        ccds = [EVERY_CCD, self.table.c.ccd] if "ccd" in self._columns else [EVERY_CCD]
-        same = sa.and_(blacklist.c.visit == self.table.c.visit, blacklist.c.ccd.in_(ccds))
+        ccds = [EVERY_CCD, self.table.c[self._detector]] if self._detector in self._columns else [EVERY_CCD]
+        same = sa.and_(blacklist.c.visit == self.table.c[self._visit], blacklist.c.ccd.in_(ccds))
         return sa.select(blacklist.c.visit).where(same, condition).correlate(self.table).exists()
 
 
@@ -198,10 +201,22 @@ def overlap_version_id(conn: sa.Connection, name: str | None) -> int:
     return int(known[name] if name is not None else next(iter(known.values())))
 
 
-def needs_overlaps(filetype: Filetype, names: frozenset[str]) -> bool:
-    """Whether `names` hold a tract or patch that only an overlap table can answer for `filetype`."""
+def needs_overlaps(filetype: Filetype, names: frozenset[str], keys: Callable[[str], CameraKeys]) -> bool:
+    """Whether `names` hold a tract or patch that only an overlap table can answer for `filetype`.
+
+    `keys` tells what a filetype's camera calls its keys; it is asked only where that matters.
+    """
     own = {column.name.lower() for column in filetype.columns}
-    return bool(names & _OVERLAP_TYPES.keys() - own) and {"visit", "ccd"} <= own
+    return bool(names & _OVERLAP_TYPES.keys() - own) and keys(filetype.name).visit.lower() in own
+
+
+def overlap_ties(
+    filetype: Filetype, keys: CameraKeys, table: sa.FromClause, pairs: sa.FromClause
+) -> list[sa.ColumnElement[bool]]:
+    """Return what ties overlap rows to files: visit and detector; the visit alone for files of several detectors."""
+    own = {column.name.lower() for column in filetype.columns}
+    names = {"visit": keys.visit.lower(), "ccd": keys.detector.lower()}
+    return [table.c[name] == pairs.c[column] for column, name in names.items() if name in own]
 
 
 def overlap_alias() -> sa.FromClause:

@@ -19,7 +19,14 @@ from dbb.registry.archives import archive_order, archives
 from dbb.registry.database import Database
 from dbb.registry.relpaths import join_relpath
 from dbb.registry.runs import rank_runs
-from dbb.registry.scope import FileScope, desfile_alias, needs_overlaps, overlap_alias, overlap_version_id
+from dbb.registry.scope import (
+    FileScope,
+    desfile_alias,
+    needs_overlaps,
+    overlap_alias,
+    overlap_ties,
+    overlap_version_id,
+)
 
 _UNRANKED = 1_000_000_000
 _MANY_RUNS = 50
@@ -171,7 +178,7 @@ def _clauses(
 ) -> Iterator[sa.ColumnElement[bool]]:
     together = []
     for node, text in _conditions(query):
-        if table is not None and needs_overlaps(filetype, names_in(node)):
+        if table is not None and needs_overlaps(filetype, names_in(node), db.keys):
             together.append((node, text))
         else:
             yield to_sql(node, text, FileScope(filetype, table, desfile, _camera(db, filetype, node)), db.dialect)
@@ -188,7 +195,7 @@ def _overlapping(
     where the expressions cannot.
     """
     inner, pairs, files = table.alias("overlapping"), overlap_alias(), desfile_alias()
-    same = (inner.c.visit == pairs.c.visit, inner.c.ccd == pairs.c.ccd, pairs.c.overlap_version_id == version)
+    same = (*overlap_ties(filetype, db.keys(filetype.name), inner, pairs), pairs.c.overlap_version_id == version)
     origin = inner.join(files, files.c.id == inner.c.desfile_id).outerjoin(pairs, sa.and_(*same))
     fitting = sa.select(inner.c.desfile_id).select_from(origin)
     for node, text in together:
@@ -203,7 +210,7 @@ def _camera(db: Database, filetype: Filetype, node: Node) -> Mapper | None:
 
 def _needs_synonyms(filetype: Filetype, node: Node) -> bool:
     own = {column.name.lower() for column in filetype.columns}
-    return not names_in(node) <= own | set(overlap.c.keys())
+    return not names_in(node) <= own | {"tract", "patch"}
 
 
 def resolve(rows: Iterable[Sequence[Any]], filetype: Filetype, *, unique: bool) -> Iterator[Sequence[Any]]:

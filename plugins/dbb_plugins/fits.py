@@ -9,11 +9,11 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from dbb.errors import HeaderError, IntegrityError, PluginError
 from dbb.filetypes import CONVERTERS, Column, Filetype
@@ -40,15 +40,43 @@ _WCS_NUMBER = re.compile(
     r"WCSAXES|(CRPIX|CRVAL|CDELT|CROTA)\d|(CD|PC|PV)\d_\d+|PC\d{6}|LONPOLE|LATPOLE|EQUINOX|EPOCH|MJD-OBS"
     r"|[AB]P?_(ORDER|DMAX|\d_\d)"
 )
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
+
+
+class _Values(Mapping[str, object]):
+    """The values of cards that can be read, each when it is asked for: of most files only a few are."""
+
+    def __init__(self, cards: Mapping[str, Any]) -> None:
+        self._cards = cards
+        self._known: dict[str, object] = {}
+
+    def __getitem__(self, key: str) -> object:
+        from astropy.io.fits.card import Undefined
+        from astropy.io.fits.verify import VerifyError
+
+        if key not in self._known:
+            value: object = Undefined()
+            with contextlib.suppress(VerifyError, ValueError):
+                value = self._cards[key].value
+            self._known[key] = value
+        if isinstance(self._known[key], Undefined):
+            raise KeyError(key)
+        return self._known[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key in self._cards if key in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 @dataclass(frozen=True, slots=True)
 class _Header:
     """Cards of one HDU and those values that can be read, by key; of a key given twice the first counts."""
 
-    cards: dict[str, Any]
-    values: dict[str, object]
+    cards: Mapping[str, Any]
+    values: Mapping[str, object]
 
     def number(self, key: str, default: int | None = None) -> int:
         value = self.values.get(key, default)
@@ -98,12 +126,19 @@ def dbb_gather_metadata(uri: str, filetype: Filetype) -> dict[str, object] | Non
 
     Notes
     -----
-    About 1.5 ms for a header of 80 cards with world coordinates; only headers are read.
+    About 1.5 ms for a header of 80 cards with world coordinates; only headers are read, and of them what is needed.
     """
     name = PurePosixPath(uri).name
     if not _NAME.search(name):
         return None
     primary, image = _read(uri, name)
+    found = _columns(primary, image, filetype, name) if any(one.source != "name" for one in filetype.columns) else {}
+    found |= _of_each(uri, filetype, name)
+    corners = _corners(primary, image, name)
+    return found if corners is None else found | {"corners": corners}
+
+
+def _columns(primary: _Header, image: _Header | None, filetype: Filetype, name: str) -> dict[str, object]:
     header = _merged(primary, image)
     found = _translated(header, filetype)
     for column in filetype.columns:
@@ -111,14 +146,28 @@ def dbb_gather_metadata(uri: str, filetype: Filetype) -> dict[str, object] | Non
             value = _value(header, column, name)
             if value is not None:
                 found[column.name] = value
-    corners = _corners(primary, image, name)
-    return found if corners is None else found | {"corners": corners}
+    return found
+
+
+def _of_each(uri: str, filetype: Filetype, name: str) -> dict[str, object]:
+    """Return the columns that a card of every HDU gives, as ``value:HDU`` pairs."""
+    cards = {one: one.source.removeprefix("each:").upper() for one in filetype.columns if one.source.startswith("each:")}
+    if not cards:
+        return {}
+    headers = _guarded(uri, name, lambda stream, size: list(_all_headers(stream, size)))
+    found: dict[str, object] = {}
+    for column, card in cards.items():
+        pairs = [f"{header.values[card]}:{number}" for number, header in enumerate(headers) if card in header.values]
+        if not pairs and column.required:
+            raise HeaderError(card, f"is missing in every HDU of {name}; column {column.name} needs it")
+        found |= {column.name: " ".join(pairs)} if pairs else {}
+    return found
 
 
 def _translated(header: dict[str, object], filetype: Filetype) -> dict[str, object]:
     if all(column.source != "mapper" for column in filetype.columns):
         return {}
-    found = translate_header(header, filetype.name)
+    found = translate_header(header, filetype)
     if found is None:
         raise PluginError(
             f"no camera translates headers of filetype {filetype.name}: see 'dbb plugins' for those that are loaded, "
@@ -145,9 +194,13 @@ def _value(header: Mapping[str, object], column: Column, name: str) -> object:
 
 def _read(uri: str, name: str) -> tuple[_Header, _Header | None]:
     """Return the primary header and, if the primary HDU has no data, the header of the first image if there is one."""
+    return _guarded(uri, name, _headers)
+
+
+def _guarded(uri: str, name: str, read: Callable[[BinaryIO, int | None], _T]) -> _T:
     try:
         with _opened(uri) as (stream, size), _quiet():
-            return _headers(stream, size)
+            return read(stream, size)
     except ImportError:
         raise
     except Exception as error:  # arbitrary bytes make astropy, zlib and fsspec raise all sorts of errors
@@ -182,21 +235,25 @@ def _quiet() -> Iterator[None]:
 
 
 def _headers(stream: BinaryIO, size: int | None) -> tuple[_Header, _Header | None]:
-    primary = header = _next_header(stream, b"SIMPLE  =")
-    if primary is None:
+    headers = _all_headers(stream, size)
+    primary = next(headers)
+    if primary.data_length:
+        return primary, None
+    return primary, next((header for header in headers if header.is_image), None)
+
+
+def _all_headers(stream: BinaryIO, size: int | None) -> Iterator[_Header]:
+    header = _next_header(stream, b"SIMPLE  =")
+    if header is None:
         raise ValueError("it does not begin with SIMPLE")
     while header is not None:
         length = header.data_length
         end = stream.tell() + length
         if size is not None and end > size:
             raise ValueError(f"it is cut short: it has {size} bytes, its headers tell of {end}")
-        if header is primary and length:
-            break
-        if header.is_image:
-            return primary, header
+        yield header
         stream.seek(math.ceil(length / _BLOCK) * _BLOCK, os.SEEK_CUR)
         header = _next_header(stream, b"XTENSION=")
-    return primary, None
 
 
 def _next_header(stream: BinaryIO, start: bytes) -> _Header | None:
@@ -218,20 +275,12 @@ def _next_header(stream: BinaryIO, start: bytes) -> _Header | None:
 
 
 def _parsed(cards: Iterable[Any]) -> _Header:
-    from astropy.io.fits.card import Undefined
-    from astropy.io.fits.verify import VerifyError
-
-    header = _Header({}, {})
+    found: dict[str, Any] = {}
     for card in cards:
         key = card.keyword.upper()
-        if key in _COMMENTARY or key in header.cards:
-            continue
-        header.cards[key] = card
-        with contextlib.suppress(VerifyError, ValueError):
-            value = card.value
-            if not isinstance(value, Undefined):
-                header.values[key] = value
-    return header
+        if key not in _COMMENTARY:
+            found.setdefault(key, card)
+    return _Header(found, _Values(found))
 
 
 def _read_fully(stream: BinaryIO, count: int) -> bytes:
@@ -243,12 +292,12 @@ def _read_fully(stream: BinaryIO, count: int) -> bytes:
 
 def _merged(primary: _Header, image: _Header | None) -> dict[str, object]:
     if image is None:
-        return primary.values
-    own = image.values
+        return dict(primary.values)
+    own = dict(image.values)
     if image.is_compressed:  # the table that holds it is nobody's business
         own = own | {key[1:]: value for key, value in own.items() if _COMPRESSED.fullmatch(key)}
     pixels = {key: value for key, value in own.items() if _STRUCTURAL.fullmatch(key) or _is_wcs(key)}
-    return own | primary.values | pixels
+    return own | dict(primary.values) | pixels
 
 
 def _is_wcs(key: str) -> bool:
@@ -271,7 +320,7 @@ def _on_sky(primary: _Header, image: _Header | None) -> Corners | None:
     axis = "ZNAXIS" if header.is_compressed else "NAXIS"
     n1, n2 = header.number(f"{axis}1", 0), header.number(f"{axis}2", 0)
     if image is not None and "CTYPE1" not in image.cards:
-        header = _Header(primary.cards | image.cards, primary.values | image.values)
+        header = _Header({**primary.cards, **image.cards}, {**primary.values, **image.values})
     wcs = _wcs(header) if n1 > 0 and n2 > 0 else None
     if wcs is None:
         return None

@@ -84,16 +84,18 @@ def test_every_option_says_what_it_is_for(path: tuple[str, ...]) -> None:
             assert parameter.help, f"{path}: {parameter.opts}"
 
 
-READING = {("archive", "list"), ("overlaps", "list"), ("plugins",), ("query-files",)}
+READING = {("archive", "list"), ("overlaps", "list"), ("plugins",), ("policy", "check"), ("query-files",)}
+READING_WITH_MORE = {("policy", "dump")}  # whose own form is YAML
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
 def test_a_command_writes_with_a_dry_run_or_reads_with_a_format(path: tuple[str, ...]) -> None:
     options = {name: parameter for parameter in LEAVES[path].params for name in parameter.opts}
-    if path in READING:
+    if path in READING | READING_WITH_MORE:
         kind = options["--format"].type
         assert isinstance(kind, click.Choice)
-        assert list(kind.choices) == ["table", "json", "csv", "ecsv", "parquet"]
+        more = ["yaml"] if path in READING_WITH_MORE else []
+        assert list(kind.choices) == [*more, "table", "json", "csv", "ecsv", "parquet"]
     else:
         assert "--dry-run" in options
 
@@ -101,7 +103,9 @@ def test_a_command_writes_with_a_dry_run_or_reads_with_a_format(path: tuple[str,
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
 def test_a_command_that_needs_a_registry_takes_its_name(path: tuple[str, ...]) -> None:
     options = {name for parameter in LEAVES[path].params for name in parameter.opts}
-    assert ("--registry" in options) == (path not in {("create",), ("plugins",)})
+    assert ("--registry" in options) == (
+        path not in {("create",), ("plugins",), ("policy", "check"), ("policy", "dump")}
+    )
 
 
 def test_the_commands_of_the_help_are_those_that_exist(capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,7 @@ READING = {
     "archive list": ["archive", "list"],
     "overlaps list": ["overlaps", "list"],
     "plugins": ["plugins"],
+    "policy dump": ["policy", "dump", "hsc"],
 }
 Rows = list[dict[str, Any]]
 

@@ -16,6 +16,7 @@ from astropy.io import fits
 
 from dbb.filetypes import Filetype
 from dbb.mapper import Mapper
+from dbb.plugins import plugins
 from dbb.testing import (
     CommandsContract,
     FiletypesContract,
@@ -46,10 +47,10 @@ HEADER: Mapping[str, object] = {
 }
 
 
-class TestHscMapper(MapperContract):
-    @pytest.fixture
-    def mapper(self) -> Mapper:
-        return HSC
+class TestOurMappers(MapperContract):
+    @pytest.fixture(params=["hsc", "decam", "generic"])
+    def mapper(self, request: pytest.FixtureRequest) -> Mapper:
+        return plugins().mapper(request.param)
 
 
 class TestHscHeaders(TranslateHeaderContract):
@@ -69,7 +70,7 @@ class TestHscHeaders(TranslateHeaderContract):
 class TestFiletypeFiles(FiletypesContract):
     @pytest.fixture
     def paths(self) -> Sequence[Path]:
-        return [HSC.folder / "filetypes.toml"]
+        return [HSC.path / "filetypes.toml"]
 
 
 class TestFits(GatherMetadataContract):

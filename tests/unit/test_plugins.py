@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dbb.errors import HeaderError, NotFoundError, PluginError
+from dbb.filetypes import Filetype
 from dbb.plugins import Plugins, load_plugins, plugins, translate_header
 
 GOOD = """
@@ -135,9 +136,9 @@ def test_a_camera_that_lacks_its_files_says_which(site: Path) -> None:
 
 
 def test_a_header_is_translated_by_the_camera_that_knows_its_filetype() -> None:
-    assert translate_header({}, "no_filetype_of_anyone") is None
+    assert translate_header({}, Filetype("no_filetype_of_anyone", None, None, (), ())) is None
     with pytest.raises(HeaderError, match="DATE-OBS: is missing"):
-        translate_header({}, "hsc_raw")
+        translate_header({}, Filetype("hsc_raw", None, None, (), ()))
 
 
 def test_the_plugins_of_a_process_are_loaded_once() -> None:
