@@ -17,7 +17,7 @@ from dbb.registry import Database
 from dbb.registry._tables import desfile
 from dbb.registry.archives import add_archive, archives
 from dbb.registry.relpaths import join_relpath
-from dbb.registry.select import FIXED, FileQuery, resolve, run_text, select_files, sort_columns
+from dbb.registry.select import FIXED, FileQuery, overlaps_used, resolve, run_text, select_files, sort_columns
 from dbb.registry.tags import tag_runs
 
 if TYPE_CHECKING:
@@ -147,6 +147,34 @@ class Registry(Database):
     def load_overlaps(self, source: str | os.PathLike[str] | Rows, *, version: str) -> int:
         """Add rows (tract, patch, visit, ccd) to an overlap version; see `dbb.ingest.load_overlap_table`."""
         return ingest.load_overlap_table(self, source, version=version)
+
+    def compute_overlaps(self, skymap: str | os.PathLike[str], *, version: str) -> int:
+        """Fill an overlap version from the corners and a sky map; see `dbb.ingest.compute_overlaps`."""
+        return ingest.compute_overlaps(self, skymap, version=version)
+
+    def register_live_overlaps(self, skymap: str | os.PathLike[str], *, version: str) -> bool:
+        """Have overlaps found from the corners when asked for; see `dbb.ingest.register_live_overlaps`."""
+        return ingest.register_live_overlaps(self, skymap, version=version)
+
+    def overlaps_used(
+        self,
+        filetype: str,
+        *,
+        where: str | None = None,
+        ids: Sequence[str] = (),
+        overlaps: str | None = None,
+        binds: Mapping[str, object] | None = None,
+    ) -> str | None:
+        """Return how `query` finds tract and patch, e.g. ``"survey (table)"``; None if the question does not need it.
+
+        Raises
+        ------
+        NotFoundError, MissingError, UsageError
+            If there is no such overlap version, or which one is not clear.
+        """
+        with self.read() as conn:
+            version = overlaps_used(self, conn, FileQuery(filetype, where, tuple(ids), (), overlaps, binds=binds or {}))
+        return None if version is None else version.way
 
     def query(
         self,

@@ -1,7 +1,9 @@
-"""What the header of a raw means, said as data in a camera's TOML file::
+r"""What the header of a raw means, said as data in a camera's TOML file.
+
+The file has a table of rules::
 
     [headers]                            # for the columns whose source is "mapper"
-    filter = { card = "FILTER", pattern = '(\\S+)', values = { Y = "y" } }
+    filter = { card = "FILTER", pattern = '(\S+)', values = { Y = "y" } }
     detector = { card = "DETECTOR|CHIP", values = { S29 = 1, S30 = 2 } }
     field = { card = "OBJECT", default = "UNKNOWN" }
 

@@ -61,7 +61,8 @@ def dbb_stage_in(requests: Sequence[StageRequest]) -> Sequence[StageOutcome] | N
 
     Each request names a source URL and a local path whose folder exists. Return one outcome per request, in
     order; a failure is an outcome with its reason, never an exception, so that one missing file does not hide the
-    others. Check size and checksums while the bytes pass. Return None unless every source is of a kind you know.
+    others. Check size and checksums while the bytes pass. Where a request has an offset, only the ``filesize`` bytes
+    from there are wanted. Return None unless every source is of a kind you know.
     """
 
 

@@ -15,6 +15,7 @@ plus at most two functions. Besides filetypes and header rules (see `dbb.headers
     date = "taiObs"                       # what calibrations are chosen by
     raw = { visit = "int", ccd = "int" }  # columns and their SQLite types
     visit = ["visit", "field"]            # columns of raw_visit, the first is its key
+    calib_root = "."                      # where the class looks for calibrations: in "CALIB" (default), or here
     [registry.calibration]                # columns of calibRegistry.sqlite3; these are the defaults
     filter = "filter"
     date = "calibDate"
@@ -175,7 +176,7 @@ class Mapper:
         return self.file.parent / str(self._own["base"]) if "base" in self._own else None
 
     def origin(self, table: str) -> str:
-        """Return which file holds a table that `entries` names, and the table: ``camera/mapper.toml [datasets.raw]``."""
+        """Return which file holds a table of `entries`, and the table: ``camera/mapper.toml [datasets.raw]``."""
         section, name = table.split(".")[:2]
         file = self.file if self._base is None or name in self._own.get(section, {}) else self._base.resolve()
         return f"{file.parent.name}/{file.name} [{table}]"
@@ -243,7 +244,7 @@ class Mapper:
     def exposure_keys(self) -> tuple[str, ...]:
         """The keys of one row of the table raw: the visit's, then the detector's."""
         keys = tuple(self._get(list, "registry", "exposure"))
-        if len(keys) != 2:  # noqa: PLR2004  a visit and a detector
+        if len(keys) != 2:
             raise UsageError(f"mapper {self.name}: registry.exposure must be two keys, the visit's and the detector's")
         return keys
 
@@ -264,6 +265,11 @@ class Mapper:
     def date_column(self) -> str:
         """The column of raw that calibrations are chosen by."""
         return self._get(str, "registry", "date")
+
+    @property
+    def calib_root(self) -> str:
+        """Where below a repository the Butler class looks for calibrations: ``CALIB`` or ``.``."""
+        return str(self._get(dict, "registry").get("calib_root", "CALIB"))
 
     @cached_property
     def detectors(self) -> Detectors | None:

@@ -1,5 +1,5 @@
 # ruff: noqa: INP001  a script, no package
-"""Write the pages that follow from the program, cli.md and hsc.md: run ``python docs/generate.py`` after a change."""
+"""Write the pages that follow from the program, cli.md and those of cameras, with ``python docs/generate.py``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ FOLDER = Path(__file__).parent
 
 def pages() -> dict[str, str]:
     """Return the text of each page by its file name."""
-    return {"cli.md": "\n".join(_reference()), "hsc.md": "\n".join(_filetypes("hsc"))}
+    cameras = {f"{name}.md": "\n".join(_filetypes(name)) for name in ("decam", "hsc")}
+    return {"cli.md": "\n".join(_reference())} | cameras
 
 
 def _reference() -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dbb.butler.harvest import Harvested, harvest_repo
     from dbb.butler.head import RepoReport
+    from dbb.butler.importing import Imported, import_repo
     from dbb.butler.materialize import materialize_repo
     from dbb.butler.rebuild import materialize_manifest
     from dbb.butler.repository import Repository
@@ -20,6 +21,7 @@ __all__ = [
     "CalibSpec",
     "FileSpec",
     "Harvested",
+    "Imported",
     "InputSpec",
     "OutputSpec",
     "RefcatSpec",
@@ -27,6 +29,7 @@ __all__ = [
     "RepoSpec",
     "Repository",
     "harvest_repo",
+    "import_repo",
     "materialize_manifest",
     "materialize_repo",
 ]
@@ -34,6 +37,8 @@ __all__ = [
 _HOMES = {
     "Harvested": "harvest",
     "harvest_repo": "harvest",
+    "Imported": "importing",
+    "import_repo": "importing",
     "RepoReport": "head",
     "Repository": "repository",
     "materialize_manifest": "rebuild",

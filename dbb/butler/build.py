@@ -30,7 +30,7 @@ REMOTE_BATCH = 256
 MANY_LINKS = 1_000
 """From so many links on, a second process makes them: starting it costs as much as some hundred links."""
 _PARTS = "parts"
-_REGISTRIES = ("in/registry.sqlite3", "in/CALIB/calibRegistry.sqlite3")
+_REGISTRIES = ("in/registry.sqlite3", "in/CALIB/calibRegistry.sqlite3", "in/calibRegistry.sqlite3")
 # SQLite would read the first as parts of our registries, the Butler the others before repositoryCfg.yaml
 _STRANGE_FILES = (
     *(f"{registry}{end}" for registry in _REGISTRIES for end in ("-journal", "-wal", "-shm")),
@@ -69,7 +69,7 @@ class JobBuilder:
             self._begin(aside)
 
     def _begin(self, aside: Path) -> None:
-        for folder in ("in/CALIB", "out"):
+        for folder in (f"in/{self._head.layout.calib_root}", "out"):
             (aside / folder).mkdir(parents=True)
         (aside / "in/repositoryCfg.yaml").write_text(
             format_config(self._head.layout.mapper_class, [], {}), encoding="utf-8"
@@ -259,11 +259,14 @@ class JobBuilder:
             self._finish(self._aside)
         return RepoReport(
             str(self._final),
-            **self._counts,
-            exposures=self._exposures,
+            self._counts["inputs"],
+            self._counts["calibs"],
+            self._counts["files"],
+            self._exposures,
             staged=self._staged,
             copied=self._copied,
             dry_run=self._aside is None,
+            refcats=self._counts["refcats"],
         )
 
     def _finish_links(self) -> None:
@@ -292,12 +295,14 @@ class JobBuilder:
         self._manifest.close()
         self._stream.close()
         self._registry.close()
-        write_calibrations(aside / "in/CALIB/calibRegistry.sqlite3", self._head.layout, self._calibs)
+        layout = self._head.layout
+        write_calibrations(aside / "in" / layout.calib_root / "calibRegistry.sqlite3", layout, self._calibs)
         policy = output_policy(self._head.outputs)
         config = format_config(self._head.layout.mapper_class, ["../in"], policy)
         (aside / "out/repositoryCfg.yaml").write_text(config, encoding="utf-8")
-        # the Butler of 2021 does not use a parent's calibrations
-        os.symlink("../in/CALIB", aside / "out/CALIB")
+        # the Butler of 2021 asks no parent's registry of calibrations; it does find files in a parent
+        link = layout.calib_root if layout.calib_root != "." else "calibRegistry.sqlite3"
+        os.symlink(f"../in/{link}", aside / "out" / link)
 
     def abandon(self) -> None:
         """Let go of open files after a failure."""

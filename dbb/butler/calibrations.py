@@ -68,7 +68,7 @@ class CalibrationFinder:
             filetype = self._db.filetype(dataset.filetype)
             table = self._db.table(filetype)
             assert table is not None
-            place = Place.of(dataset)
+            place = Place.of(dataset, self._camera.calib_root)
             certified, chosen = certified_in(filetype, calibs.version)
             columns = (*(table.c[key.lower()] for key in place.keys), certified.c.valid_start, certified.c.valid_end)
             query = FileQuery(filetype.name, archives=self._order)

@@ -19,7 +19,13 @@ def camera_layout(mapper: Mapper, era: str) -> Layout:
     """Return the layout of the job registries for the Butlers of `era`."""
     types = [dataset.name for dataset in mapper.calibration_types(eras_of(era))]
     return Layout(
-        mapper.butler_class, mapper.raw_columns, mapper.visit_columns, mapper.exposure_keys, types, mapper.keys
+        mapper.butler_class,
+        mapper.raw_columns,
+        mapper.visit_columns,
+        mapper.exposure_keys,
+        types,
+        mapper.keys,
+        mapper.calib_root,
     )
 
 

@@ -38,7 +38,12 @@ class ExposureRows:
         several = self._detectors is not None and self._detectors.column in filetype.types
         return visit in filetype.types and (detector in filetype.types or several)
 
-    def rows(self, values: Sequence[Any], describe: Callable[[], str]) -> Sequence[Sequence[Any]]:
+    @property
+    def several(self) -> bool:
+        """Whether a file may stand for several rows; otherwise its values are the one row."""
+        return self._detectors is not None
+
+    def of_file(self, values: Sequence[Any], describe: Callable[[], str]) -> Sequence[Sequence[Any]]:
         """Return the rows that the values of `names` stand for.
 
         Raises
@@ -48,8 +53,7 @@ class ExposureRows:
         UsageError
             If what says it has another form than ``detector:HDU``.
         """
-        if self._detectors is None:
-            return (values,)
+        assert self._detectors is not None
         *known, text = values
         pairs = _pairs(text, self._is_integer) if text is not None else {}
         detector, counted = known[self._place], self._detectors.known
@@ -68,7 +72,7 @@ class ExposureRows:
 
 
 @lru_cache(maxsize=4096)
-def _pairs(text: str, is_integer: bool) -> dict[Any, int]:  # noqa: FBT001  a cache needs plain arguments
+def _pairs(text: str, is_integer: bool) -> dict[Any, int]:
     try:
         pairs = [pair.split(":") for pair in text.split()]
         return {int(detector) if is_integer else detector: int(hdu) for detector, hdu in pairs}

@@ -56,6 +56,8 @@ class RepoReport:
         Whether nothing was written.
     refcats
         How many files of reference catalogues.
+    overlaps
+        How tract and patch of exposures were found, e.g. ``"survey (table)"``; None if nobody asked.
     """
 
     root: str
@@ -67,3 +69,4 @@ class RepoReport:
     copied: int = 0
     dry_run: bool = False
     refcats: int = 0
+    overlaps: str | None = None

@@ -22,6 +22,7 @@ _TYPES = {"int", "text", "double"}
 _BATCH = 5_000
 _TABLES = ("raw", "raw_visit")
 _VALIDITY = ("validStart", "validEnd")
+CALIB_FOLDER = "CALIB"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Layout:
         Calibration types, a table each.
     keys
         What the columns of these tables are called.
+    calib_root
+        Where below the repository the mapper class looks for calibrations: in the folder ``CALIB``, or in ``.``.
     """
 
     mapper_class: str
@@ -50,6 +53,7 @@ class Layout:
     exposure: Sequence[str]
     calibrations: Sequence[str]
     keys: CameraKeys = CameraKeys()
+    calib_root: str = CALIB_FOLDER
 
     def __post_init__(self) -> None:
         if _MAPPER.fullmatch(self.mapper_class) is None:
@@ -59,6 +63,8 @@ class Layout:
         names = [*self.raw, *self.visit, *self.exposure, *self.calibrations, *self.calibration_columns]
         if not all(_IDENTIFIER.fullmatch(name) for name in names) or not set(self.raw.values()) <= _TYPES:
             raise UsageError("the manifest names tables, columns or types that no Gen2 registry can have")
+        if self.calib_root not in {CALIB_FOLDER, "."}:
+            raise UsageError(f"calibrations lie in {CALIB_FOLDER} or in . of a repository, not in {self.calib_root!r}")
         if not self.visit or not self.exposure or not {*self.visit, *self.exposure} <= set(self.raw):
             raise UsageError("raw_visit and the exposure keys must be columns of raw, at least one each")
         # SQLite does not distinguish case, and each table has a column or companion of a fixed name
@@ -85,6 +91,7 @@ class Layout:
             "exposure": list(self.exposure),
             "calibrations": list(self.calibrations),
             "keys": asdict(self.keys),
+            "calib_root": self.calib_root,
         }
 
     @classmethod
@@ -104,6 +111,7 @@ class Layout:
                 list(data["exposure"]),
                 list(data["calibrations"]),
                 _keys(data.get("keys", {})),
+                str(data.get("calib_root", CALIB_FOLDER)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"the manifest's entry 'butler' is incomplete: {error}") from error

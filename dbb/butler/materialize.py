@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,32 @@ from dbb import __version__
 from dbb.butler.build import JobBuilder, build_job
 from dbb.butler.calibrations import CalibrationFinder
 from dbb.butler.camera import camera_layout, output_entries
+from dbb.butler.catalogues import CatalogueFinder
 from dbb.butler.exposures import ExposureRows
 from dbb.butler.head import Head, Progress, RepoReport
+from dbb.butler.packed import PackedFiles
 from dbb.butler.places import Place, places
-from dbb.butler.spec import CalibSpec, InputSpec, RepoSpec
-from dbb.errors import AmbiguousError, MissingError, NotFoundError, UsageError
+from dbb.butler.spec import CalibSpec, InputSpec, RefcatSpec, RepoSpec
+from dbb.errors import AmbiguousError, MissingError, UsageError
 from dbb.filetypes import Filetype
 from dbb.mapper import Mapper
 from dbb.patterns import butler_spelling, is_safe_path, safe_path
 from dbb.plugins import plugins
 from dbb.registry import Database
-from dbb.registry._tables import desfile, file_archive_info
 from dbb.registry.archives import archive_order, archives
-from dbb.registry.relpaths import join_relpath, split_relpath
+from dbb.registry.find import find_file
+from dbb.registry.relpaths import join_relpath
 from dbb.registry.runs import full_run
-from dbb.registry.select import FIXED, FileQuery, Wanted, describe_place, resolve, run_text, select_files
+from dbb.registry.select import (
+    FIXED,
+    FileQuery,
+    Wanted,
+    describe_place,
+    overlaps_used,
+    resolve,
+    run_text,
+    select_files,
+)
 
 _FETCH = 2_000
 _Row = Sequence[Any]
@@ -68,7 +80,8 @@ def materialize_repo(
     NotFoundError
         If a mapper, dataset type, column, run, tag, version or archive is unknown.
     MissingError
-        If an input, a fixed-name file or a calibration is not registered, or a place cannot be told.
+        If an input, a fixed-name file or a calibration is not registered, a place cannot be told, or a reference
+        catalogue has nothing where the inputs are or it is not known where that is.
     AmbiguousError
         If two files have one data id and no order of runs decides.
     IntegrityError
@@ -93,9 +106,11 @@ def materialize_repo(
                 planner.add_inputs(builder, given)
             if spec.calibs is not None:
                 planner.add_calibrations(builder, spec.calibs)
+            for refcat in spec.refcats:
+                builder.add_refcat(planner.catalogue(refcat))
             for file in spec.files:
                 builder.add("files", planner.fixed_file(file.filename, file.as_path))
-            return builder.finish()
+            return replace(builder.finish(), overlaps=planner.overlaps)
 
 
 class _Planner:
@@ -105,21 +120,28 @@ class _Planner:
         self._db, self._conn, self._camera, self._spec = db, conn, camera, spec
         self._roots = archives(conn)
         self._order = archive_order(self._roots, spec.archives)
+        self.overlaps: str | None = None
         self._placed: dict[str, int] = {}
         self._exposures: set[tuple[Any, ...]] = set()
         self._calibrations = CalibrationFinder(db, conn, camera, spec.era, self._order)
+        self._catalogues = CatalogueFinder(db, conn, camera, self._roots, self._order, spec.overlaps)
+        self._packed = PackedFiles(conn)
         self._rows, names = ExposureRows(camera), list(camera.raw_columns)
         chosen_by = (camera.keys.detector, camera.keys.filter, camera.date_column)
         self._choice = itemgetter(*(names.index(name) for name in chosen_by))
 
-    def source(self, row: _Row) -> str:
-        """Return the URL of a row's file."""
+    def source(self, row: _Row) -> dict[str, Any]:
+        """Return what an entry says of where a row's file is: its URL, or that of the tar that holds it."""
         archive, path = row[7], row[8]
         if path is None:
             raise MissingError(f"{describe_place(row)} is registered but kept in no archive, so it cannot be an input")
         relpath = join_relpath(path, row[1], row[2])
         # ingest refuses such paths, but a registry may have been written by somebody else
-        return f"{self._roots[archive]}/{relpath if is_safe_path(relpath) else safe_path(relpath, 'relpath')}"
+        return self._source(row[0], archive, relpath if is_safe_path(relpath) else safe_path(relpath, "relpath"))
+
+    def _source(self, file: int, archive: str, relpath: str) -> dict[str, Any]:
+        path, extent = self._packed.place(file, archive, relpath)
+        return {"source": f"{self._roots[archive]}/{path}", **extent}
 
     def add_inputs(self, builder: JobBuilder, given: InputSpec) -> None:
         """Stage the files that one entry of ``inputs`` asks for, with the exposures that they refer to."""
@@ -140,12 +162,16 @@ class _Planner:
         )
         filetype = self._db.filetype(query.filetype)
         exposure = self._rows.are_of(filetype)
+        if exposure:
+            self._catalogues.note_source(filetype)
         names = [key for place in where_to for key in place.keys] + (self._rows.names if exposure else [])
         wanted = self._wanted(filetype, names, exposure=exposure)
+        if (version := overlaps_used(self._db, self._conn, query)) is not None:
+            self.overlaps = version.way
         filetype, statement = select_files(self._db, self._conn, query, wanted)
         found = 0
         with self._conn.execution_options(yield_per=_FETCH).execute(statement) as rows:
-            for row in resolve(rows, filetype, unique=True):
+            for row in self._packed.noted(resolve(rows, filetype, unique=True)):
                 self._add_input(builder, filetype, row, where_to, exposure=exposure)
                 found += 1
         if not found:
@@ -188,16 +214,19 @@ class _Planner:
             if builder.has(path):
                 continue
             builder.add("inputs", self._entry(row, path, place.dataset.name, data_id))
-        if exposure:
-            for values in self._rows.rows(row[at:], lambda: describe_place(row)):
-                self._add_exposure(builder, values)
+        if not exposure:
+            self._catalogues.note(data_id)
+        else:
+            values = row[at:]
+            for one in self._rows.of_file(values, lambda: describe_place(row)) if self._rows.several else (values,):
+                self._add_exposure(builder, one)
 
     def _entry(self, row: _Row, path: str, dataset: str, data_id: Mapping[str, Any]) -> dict[str, Any]:
         entry = {
             "dataset": dataset,
             "data_id": data_id,
             "run": run_text(row),
-            "source": self.source(row),
+            **self.source(row),
             "path": path,
             "filesize": row[3],
             "md5sum": row[4],
@@ -217,7 +246,7 @@ class _Planner:
         """Stage the calibrations that fit the exposures, by date, detector and filter."""
         for place, filetype, statement in self._calibrations.statements(calibs):
             at = FIXED + len(filetype.keys)
-            rows = resolve(self._conn.execute(statement), filetype, unique=False)
+            rows = self._packed.noted(resolve(self._conn.execute(statement), filetype, unique=False))
             for row, start, end in self._calibrations.choose(filetype, rows, calibs):
                 data_id = dict(zip(filetype.keys, row[FIXED:at], strict=True))
                 values = row[at : at + len(place.keys)]
@@ -226,29 +255,19 @@ class _Planner:
                 dates = {"calib_date": data_id[self._camera.keys.calib_date], "valid_start": start, "valid_end": end}
                 builder.add("calibs", entry | dates)
 
+    def catalogue(self, given: RefcatSpec) -> dict[str, Any]:
+        """Return the entry of a reference catalogue, for what the inputs so far cover."""
+        return self._catalogues.entry(given, self._exposures)
+
     def fixed_file(self, name: str, as_path: str) -> dict[str, Any]:
         """Return the entry of a file that must have a fixed name."""
-        path, filename, compression = split_relpath(name)
-        place = file_archive_info
-        statement = (
-            sa.select(*(desfile.c[key] for key in ("id", "filename", "compression", "filesize", "md5sum", "sha256")))
-            .add_columns(desfile.c.pfw_attempt_id, place.c.archive_name, place.c.path)
-            .outerjoin(place, place.c.desfile_id == desfile.c.id)
-            .where(desfile.c.filename == filename, desfile.c.compression == compression)
-        )
-        if "/" in name:
-            statement = statement.where(place.c.path == path)
-        rows = self._conn.execute(statement.order_by(desfile.c.id, place.c.archive_name)).all()
-        if not rows:
-            raise NotFoundError("file", name, hint="No registered file has this name")
-        if len({row[0] for row in rows}) > 1:
-            listed = "\n    ".join(dict.fromkeys(describe_place(row) for row in rows))
-            raise AmbiguousError(
-                f"several files are called {name}:\n    {listed}\nGive the relpath of the one you mean"
-            )
-        row = min(rows, key=lambda one: self._order.index(one.archive_name) if one.archive_name else len(self._order))
-        entry = {"source": self.source(row), "path": f"in/{as_path}", "filesize": row[3], "md5sum": row[4]}
-        return entry | ({"sha256": row[5]} if row[5] else {})
+        found = find_file(self._conn, name, self._order)
+        if found.archive is None or found.relpath is None:
+            raise MissingError(f"{found} is registered but kept in no archive, so it cannot be an input")
+        self._packed.ask([found.id])
+        entry = self._source(found.id, found.archive, found.relpath)
+        entry |= {"path": f"in/{as_path}", "filesize": found.filesize, "md5sum": found.md5sum}
+        return entry | ({"sha256": found.sha256} if found.sha256 else {})
 
 
 def _asked(given: InputSpec) -> str:

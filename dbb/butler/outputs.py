@@ -72,11 +72,14 @@ class Job:
         visit, *columns = self.camera.visit_columns
         self._visits.setdefault(row.get(visit), {name: row.get(name) for name in (visit, *columns)})
 
+    def exposure(self, reading: Reading) -> Mapping[str, Any] | None:
+        """Return the row of the one exposure that an output belongs to; None if there is none."""
+        return self._exposures.get(tuple(reading.data_id.get(key) for key in self.camera.exposure_keys))
+
     def metadata(self, reading: Reading, filetype: Filetype) -> dict[str, object]:
         """Return what the job knows of an output: of its exposure, or visit, and what its path says."""
         said = reading.data_id
-        exposure = self._exposures.get(tuple(said.get(key) for key in self.camera.exposure_keys))
-        known = {**(exposure or self._visits.get(said.get(self.camera.visit_columns[0]), {})), **said}
+        known = {**(self.exposure(reading) or self._visits.get(said.get(self.camera.visit_columns[0]), {})), **said}
         return {name: value for name, value in known.items() if name in filetype.types and value is not None}
 
     def inverter(self) -> Inverter:

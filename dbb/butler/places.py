@@ -32,9 +32,9 @@ class Place:
     keys: tuple[str, ...]
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Place:
-        """Prepare the place of a dataset type."""
-        prefix = "in/CALIB/" if dataset.is_calibration else "in/"
+    def of(cls, dataset: Dataset, calib_root: str) -> Place:
+        """Prepare the place of a dataset type; `calib_root` is the camera's."""
+        prefix = "in/" if calib_root == "." or not dataset.is_calibration else f"in/{calib_root}/"
         template = dataset.template.partition("[")[0]  # a bracket begins the number of an HDU in the file
         keys = tuple(key for key, _ in _FIELD.findall(template))
         return cls(dataset, prefix + _FIELD.sub(r"%\2", template), keys)
@@ -68,4 +68,4 @@ def places(camera: Mapper, name: str, era: str) -> list[Place]:
     layouts = camera.layouts(name, eras_of(era))
     named = [dataset for dataset in layouts if dataset.name.lower() == name.lower()]
     by_template = {dataset.template: dataset for dataset in [*layouts, *named]}
-    return [Place.of(dataset) for dataset in by_template.values()]
+    return [Place.of(dataset, camera.calib_root) for dataset in by_template.values()]

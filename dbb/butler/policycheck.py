@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from dbb.butler.camera import COLUMN_TYPES, archive_pattern, butler_types, output_template
+from dbb.butler.camera import COLUMN_TYPES, archive_pattern, butler_types, camera_layout, output_template
 from dbb.butler.clashes import Field, Piece, common_path, pattern_pieces, template_parts, template_pieces
 from dbb.butler.policy import merged_policy, policy_tree
 from dbb.errors import UsageError
@@ -97,6 +97,7 @@ def check_policy(mapper: Mapper, era: str = "both", repo: Path | None = None) ->
     Whether two templates or patterns can name one path is decided by all that they can give, for each pair; whether a
     pattern can be read backwards, by samples. Nothing but the camera's files and the configuration is opened.
     """
+    camera_layout(mapper, era)  # refuses tables and columns that no registry can have
     found, names = list(_of_filetypes(mapper)), list(_archive_names(mapper))
     for one in eras_of(era):
         for dataset in mapper.datasets:
@@ -127,7 +128,7 @@ def _of_filetypes(mapper: Mapper) -> Iterator[Problem]:
             yield replace(about, kind="unknown", problem=f"the camera has no dataset type {filetype.dataset}")
         for column in filetype.columns:
             registry = mapper.raw_columns.get(column.name)
-            if registry and (COLUMN_TYPES.get(registry) in _NUMBERS) != (column.type in _NUMBERS):
+            if registry and (COLUMN_TYPES[registry] in _NUMBERS) != (column.type in _NUMBERS):
                 text = f"column {column.name} is {column.type}, but {registry} in the registry of exposures"
                 yield replace(about, kind="type", problem=text)
         pattern = archive_pattern(filetype)

@@ -34,6 +34,8 @@ from dbb.registry.calibs import (
 )
 from dbb.registry.relpaths import split_relpath
 
+_Gen2Row = tuple[object, object, str, str, str]
+Gen2Tables = Mapping[str, list[_Gen2Row]]
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -183,25 +185,48 @@ def certify_registry(
     camera = db.mapper()
     if camera is None:
         raise UsageError("this registry has no mapper, so the tables of a Gen2 registry mean nothing to it")
-    tables = _read_gen2(Path(path), camera)
+    tables = read_gen2(Path(path), camera)
 
     def work(conn: sa.Connection) -> dict[str, Certified]:
         archive_root(conn, archive)
-        out = {}
-        for name, rows in tables.items():
-            kind = _calibration_type(db, name)
-            given, trimmed = trim_shared_days(_match(conn, kind, camera.keys, rows, archive))
-            done = certify(conn, version, kind, given)
-            out[kind.filetype.name] = Certified(done.added, done.known, tuple(trimmed))
-        return out
+        return certify_gen2(db, conn, camera, tables, version=version, archive=archive)
 
     return db.write(work, keep=lambda done: not dry_run)
 
 
-_Gen2Row = tuple[object, object, str, str, str]
+def certify_gen2(
+    db: Database,
+    conn: sa.Connection,
+    camera: Mapper,
+    tables: Gen2Tables,
+    *,
+    version: str,
+    archive: str,
+    absent: list[str] | None = None,
+) -> dict[str, Certified]:
+    """Certify what `read_gen2` returned inside the caller's transaction; see `certify_registry`.
+
+    A row without a file is described in `absent` and left out if there is such a list, and an error if not.
+    """
+    out = {}
+    for name, rows in tables.items():
+        kind = _calibration_type(db, name)
+        given, trimmed = trim_shared_days(_match(conn, kind, camera.keys, rows, archive, absent))
+        done = certify(conn, version, kind, given)
+        out[kind.filetype.name] = Certified(done.added, done.known, tuple(trimmed))
+    return out
 
 
-def _read_gen2(path: Path, camera: Mapper) -> dict[str, list[_Gen2Row]]:
+def read_gen2(path: Path, camera: Mapper) -> Gen2Tables:
+    """Return the rows of a Gen2 calibration registry by dataset type: filter, detector, calibration date, range.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such file.
+    DbbError
+        If it is no Gen2 calibration registry.
+    """
     if not path.is_file():
         raise NotFoundError("calibration registry", str(path), hint="There is no such file")
     keys = camera.keys
@@ -224,7 +249,12 @@ def _read_gen2(path: Path, camera: Mapper) -> dict[str, list[_Gen2Row]]:
 
 
 def _match(
-    conn: sa.Connection, kind: CalibrationType, keys: CameraKeys, rows: Sequence[_Gen2Row], archive: str
+    conn: sa.Connection,
+    kind: CalibrationType,
+    keys: CameraKeys,
+    rows: Sequence[_Gen2Row],
+    archive: str,
+    absent: list[str] | None,
 ) -> list[Validity]:
     filetype = kind.filetype
     places = {key.lower(): n for n, key in enumerate((keys.filter, keys.detector, keys.calib_date))}
@@ -236,7 +266,11 @@ def _match(
         data_id = " ".join(f"{name}={value}" for name, value in zip(names, values, strict=True))
         files = found.get(values, [])
         if not files:
-            raise MissingError(f"no {filetype.name} with {data_id} is registered in archive {archive}: ingest it first")
+            why = f"no {filetype.name} with {data_id} is registered in archive {archive}"
+            if absent is None:
+                raise MissingError(f"{why}: ingest it first")
+            absent.append(why)
+            continue
         if len(files) > 1:
             listed = ", ".join(filename for _, filename, _ in files)
             raise AmbiguousError(f"several {filetype.name} files have {data_id}: {listed}")

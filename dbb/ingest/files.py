@@ -94,10 +94,10 @@ def ingest_files(
         raise UsageError(f"transfer {transfer!r} is none of {', '.join(TRANSFERS)}")
     with db.read() as conn:
         root = archive_root(conn, archive)
-    kind = _definition(db, db.filetype(filetype))
+    kind = definition(db, db.filetype(filetype))
     camera = db.mapper(kind.name)
     made_by = full_run(run) if run else None
-    look = _Looker(kind, root, transfer, made_by, _by_column(kind, given or {}), camera.derive if camera else None)
+    look = Looker(kind, root, transfer, made_by, by_column(kind, given or {}), camera.derive if camera else None)
     files = _expand(sources, root if transfer == "direct" else "")
     if transfer != "direct":
         check_places(files, root, transfer)
@@ -118,14 +118,15 @@ def ingest_files(
     return replace(done, refused=done.refused + tuple(refused))
 
 
-def _definition(db: Database, stored: Filetype) -> Filetype:
+def definition(db: Database, stored: Filetype) -> Filetype:
     """Return the filetype as its camera or plug-in has it by now; the registry knows it as it was registered."""
     camera = db.mapper(stored.name)
     known = plugins().filetypes() if camera is None else camera.filetypes
     return known.get(stored.name, stored)
 
 
-def _by_column(filetype: Filetype, given: Mapping[str, str]) -> dict[str, str]:
+def by_column(filetype: Filetype, given: Mapping[str, str]) -> dict[str, str]:
+    """Return given values by the declared names of their columns, each fit for its column."""
     out = {}
     for name, value in given.items():
         column = filetype.column(name)
@@ -178,7 +179,7 @@ class _OutsideError(UsageError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Looker:
+class Looker:
     """Looks into files of one filetype."""
 
     filetype: Filetype
@@ -290,7 +291,7 @@ def _register(
         reader = row_reader(db, conn, f"files of {filetype.name}", filetype.name, run)
         total = Registered()
         for start in range(0, len(found), BATCH):
-            total += register_batch(db, conn, archive, _read(reader, found[start : start + BATCH], start))
+            total += register_batch(db, conn, archive, read_found(reader, found[start : start + BATCH], start))
         return total
 
     return write_files(db, work, dry_run=check_only)
@@ -309,6 +310,7 @@ def _registered(db: Database, archive: str, found: Sequence[Found]) -> set[str]:
         return {join_relpath(*row) for row in rows}
 
 
-def _read(reader: RowReader, found: Sequence[Found], start: int) -> list[NewFile]:
+def read_found(reader: RowReader, found: Sequence[Found], start: int) -> list[NewFile]:
+    """Return the files to register for those that were looked into; `start` is the number of the first."""
     names = dict.fromkeys(name for one in found for name in one.row)
     return reader.files(Batch({name: [one.row.get(name) for one in found] for name in names}, start + 1, len(found)))

@@ -1,19 +1,23 @@
-"""Loading facts about exposures from tables: overlap versions, visit tags, the blacklist."""
+"""Facts about exposures: overlap versions, loaded or computed, visit tags, the blacklist."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from dbb.errors import DbbError, TableError
+import sqlalchemy as sa
+
+from dbb.errors import DbbError, MissingError, TableError
 from dbb.filetypes import CONVERTERS
 from dbb.ingest.tables import BATCH, Batch, Rows, Table
 from dbb.registry import Database
-from dbb.registry.overlaps import OVERLAP_COLUMNS, blacklist_exposures, load_overlaps, tag_visits
+from dbb.registry.corners import NO_CORNERS, computed_overlaps
+from dbb.registry.overlaps import OVERLAP_COLUMNS, add_overlaps, blacklist_exposures, make_version, tag_visits
 
 _TYPES = {
     "tract": "int",
@@ -35,10 +39,101 @@ def load_overlap_table(
     ------
     TableError
         If a column is missing or a value malformed; nothing was changed.
+    ConflictError
+        If the version was made from a sky map.
+
+    Notes
+    -----
+    One transaction, one statement for each 5 000 rows.
     """
     table = _table(source)
-    rows = [(row[0], row[1], row[2], row[3]) for row in _rows(table, OVERLAP_COLUMNS, ())]
-    return db.write(lambda conn: load_overlaps(conn, version, rows, table.name), keep=lambda done: not dry_run)
+
+    def work(conn: sa.Connection) -> int:
+        made, _ = make_version(conn, version, table.name)
+        rows = (tuple(row) for row in _rows(table, OVERLAP_COLUMNS, ()))
+        added = 0
+        while batch := list(islice(rows, BATCH)):
+            added += add_overlaps(conn, made, batch)
+        return added
+
+    return db.write(work, keep=lambda done: not dry_run)
+
+
+def compute_overlaps(
+    db: Database,
+    skymap: str | os.PathLike[str],
+    *,
+    version: str,
+    dry_run: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> int:
+    """Fill an overlap version from the corners in the registry and a sky map; return how many rows were new.
+
+    Parameters
+    ----------
+    db
+        The registry.
+    skymap
+        A TOML file, see `dbb.sky.skymap`; the version keeps its text.
+    version
+        The version to fill; what it has already is kept.
+    dry_run
+        Do everything, then undo it.
+    progress
+        Called with the number of images done after each batch.
+
+    Raises
+    ------
+    UsageError
+        If the sky map cannot be read.
+    ConflictError
+        If the version is there with another sky map, or without one.
+    MissingError
+        If no exposure has corners.
+
+    Notes
+    -----
+    An exposure overlaps a patch if its image and the patch's outer region have a point in common. One transaction, two
+    statements for each 20 000 images.
+    """
+    from dbb.sky.skymap import read_skymap
+
+    sky = read_skymap(skymap)
+
+    def work(conn: sa.Connection) -> int:
+        made, _ = make_version(conn, version, str(skymap), skymap=sky.text)
+        added = done = 0
+        for done, rows in computed_overlaps(db, conn, sky.text):
+            added += add_overlaps(conn, made, rows)
+            if progress is not None:
+                progress(done)
+        if not done:
+            raise MissingError(NO_CORNERS)
+        return added
+
+    return db.write(work, keep=lambda done: not dry_run)
+
+
+def register_live_overlaps(
+    db: Database, skymap: str | os.PathLike[str], *, version: str, dry_run: bool = False
+) -> bool:
+    """Make an overlap version that has no rows: it is asked from the corners and a sky map; return False if it is there.
+
+    Raises
+    ------
+    UsageError
+        If the sky map cannot be read.
+    ConflictError
+        If the version is there and has another sky map, or rows.
+    """
+    from dbb.sky.skymap import read_skymap
+
+    sky = read_skymap(skymap)
+
+    def work(conn: sa.Connection) -> bool:
+        return make_version(conn, version, str(skymap), skymap=sky.text, live=True)[1]
+
+    return db.write(work, keep=lambda done: not dry_run)
 
 
 def load_visit_tags(db: Database, source: str | os.PathLike[str] | Rows, *, tag: str, dry_run: bool = False) -> int:

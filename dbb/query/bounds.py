@@ -11,7 +11,6 @@ from typing import TypeAlias
 from dbb.query.nodes import And, Comparison, In, Literal, Name, Node, Or, names_in
 from dbb.query.values import fit
 
-_NAMES = frozenset({"tract", "patch"})
 _MOST = 2_000  # boxes; more are merged into one
 Span: TypeAlias = tuple[float, float]
 
@@ -57,13 +56,15 @@ Boxes: TypeAlias = tuple[Box, ...]
 _ALL: Boxes = (Box(),)
 
 
-def overlap_bounds(conditions: Iterable[tuple[Node, str]]) -> Boxes:
+def overlap_bounds(conditions: Iterable[tuple[Node, str]], names: frozenset[str]) -> Boxes:
     """Return which overlaps must be known to tell which exposures fit all conditions on one overlap of theirs.
 
     Parameters
     ----------
     conditions
         Trees, and the texts they were parsed from.
+    names
+        Which of ``tract`` and ``patch`` are the overlaps': a filetype may have a column of its own.
 
     Returns
     -------
@@ -77,17 +78,17 @@ def overlap_bounds(conditions: Iterable[tuple[Node, str]]) -> Boxes:
     """
     # Of every condition two sets are known: where it can hold at all, and where its answer may differ from the one that
     # it gives without an overlap. The second is what is wanted; the first makes it small where conditions are joined.
-    return _joined_by_and([_sets(node, text) for node, text in conditions])[1]
+    return _joined_by_and([_sets(node, text, names) for node, text in conditions])[1]
 
 
-def _sets(node: Node, text: str) -> tuple[Boxes, Boxes]:
-    if not names_in(node) & _NAMES:
+def _sets(node: Node, text: str, names: frozenset[str]) -> tuple[Boxes, Boxes]:
+    if not names_in(node) & names:
         return _ALL, ()
     match node:
         case And(items):
-            return _joined_by_and([_sets(item, text) for item in items])
+            return _joined_by_and([_sets(item, text, names) for item in items])
         case Or(items):
-            holding, differing = zip(*(_sets(item, text) for item in items), strict=True)
+            holding, differing = zip(*(_sets(item, text, names) for item in items), strict=True)
             return _union(holding), _union(differing)
         case Comparison(op, left, Literal() as right) if op != "!=":
             boxes: Boxes = (_compared(op, left, right, text),)

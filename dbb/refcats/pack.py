@@ -43,7 +43,8 @@ def pack_folder(folder: Path, tarball: Path, *, dry_run: bool = False) -> int:
     """
     if not folder.is_dir():
         raise NotFoundError("folder", str(folder), hint="There is no such folder")
-    names = sorted((_checked(entry) for entry in os.scandir(folder)), key=_order)
+    with os.scandir(folder) as entries:
+        names = sorted((_checked(entry) for entry in entries), key=_order)
     shard_depth(names, str(folder))
     target = Path(os.path.realpath(tarball))
     if not target.parent.is_dir():

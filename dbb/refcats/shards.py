@@ -12,7 +12,7 @@ README = "README"
 """Files that begin so go with every job, as those of `GENERAL` do."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _SHARD = re.compile(r"([1-9][0-9]*)\.fits")
-_DEEPEST = 24
+_DEEPEST = 20
 
 
 def check_name(name: str) -> str:

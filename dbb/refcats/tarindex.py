@@ -12,6 +12,7 @@ from dbb.members import HEADER, Member
 from dbb.patterns import safe_path
 
 MOST_MEMBERS = 4_000_000
+_MOST_FOLDERS = 50
 _LONGEST_READ = 1 << 20
 _KINDS = {
     tarfile.SYMTYPE: "a symbolic link",
@@ -97,6 +98,8 @@ def _checked(info: tarfile.TarInfo, name: str) -> str | None:
         path.encode()
     except UnicodeEncodeError as error:
         raise UnsafePathError(f"{name}: {path!r} is refused: its name is not UTF-8") from error
+    if path.count("/") > _MOST_FOLDERS:
+        raise UnsafePathError(f"{name}: {path[:60]}… lies more than {_MOST_FOLDERS} folders deep")
     return safe_path(path, f"{name}: member")
 
 

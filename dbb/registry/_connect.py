@@ -155,6 +155,23 @@ def one_of(column: sa.ColumnElement[Any], values: Sequence[object], dialect: str
     return column.in_(sa.select(listed.c.value))
 
 
+def rows_table(
+    rows: Sequence[Sequence[object]], columns: Sequence[str], dialect: str, texts: Sequence[str] = ()
+) -> sa.Subquery:
+    """Return rows of integers, and of text in the columns `texts`, as a table that is one bound value."""
+    text = sa.literal(json.dumps(rows), sa.Text)
+    if dialect == "postgresql":
+        value = sa.func.json_array_elements(sa.cast(text, sa.JSON)).table_valued("value").c.value
+        items = [sa.type_coerce(value, sa.JSON)[at].as_string() for at in range(len(columns))]
+        typed = [item if name in texts else sa.cast(item, sa.BigInteger) for item, name in zip(items, columns, strict=True)]
+    else:
+        value = sa.func.json_each(text).table_valued("value").c.value
+        typed = [sa.func.json_extract(value, f"$[{at}]") for at in range(len(columns))]
+    kinds = [sa.Text if name in texts else sa.BigInteger for name in columns]
+    chosen = [sa.type_coerce(item, kind).label(name) for item, kind, name in zip(typed, kinds, columns, strict=True)]
+    return sa.select(*chosen).subquery("given")
+
+
 def insert_rows(conn: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Insert many rows at the driver's own speed: COPY on PostgreSQL, one prepared statement on SQLite."""
     if not rows:

@@ -204,8 +204,19 @@ def _insert(
             insert_rows(
                 conn, table, names, [(number, *file.values) for file, number in numbered if file.filetype == name]
             )
-    corners = [(number, *astuple(file.corners)) for file, number in numbered if file.corners is not None]
-    insert_rows(conn, image_corners, ["desfile_id", *(field.name for field in fields(Corners))], corners)
+    _insert_corners(conn, [(number, *astuple(file.corners)) for file, number in numbered if file.corners is not None])
+
+
+def _insert_corners(conn: sa.Connection, rows: Sequence[tuple[float, ...]]) -> None:
+    if not rows:
+        return
+    import numpy as np  # not for files that have no corners
+
+    from dbb.sky.cells import image_cells
+
+    cells = image_cells(np.array([row[1:] for row in rows], dtype=float)).tolist()
+    columns = ["desfile_id", *(field.name for field in fields(Corners)), "htm"]
+    insert_rows(conn, image_corners, columns, [(*row, cell) for row, cell in zip(rows, cells, strict=True)])
 
 
 def _insert_places(conn: sa.Connection, archive: str, files: Sequence[tuple[NewFile, int]]) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dbb.errors import MissingError, NotFoundError, UsageError
 from dbb.filetypes import Filetype
 from dbb.keys import CameraKeys
 from dbb.mapper import Mapper
@@ -18,8 +17,6 @@ from dbb.registry._tables import (
     desfile,
     file_archive_info,
     image_corners,
-    overlap,
-    overlap_version,
     pfw_attempt,
     proctag,
     visit_tag,
@@ -179,35 +176,18 @@ def _is_relpath(value: object) -> sa.ColumnElement[bool]:
     return sa.and_(place.c.filename == filename, place.c.path == path, place.c.compression == compression)
 
 
-def overlap_version_id(conn: sa.Connection, name: str | None) -> int:
-    """Return the overlap version called `name`, or the one that there is.
-
-    Raises
-    ------
-    NotFoundError
-        If there is none of that name.
-    MissingError
-        If none is loaded at all.
-    UsageError
-        If there are several and none was named.
-    """
-    known = {row.name: row.id for row in conn.execute(sa.select(overlap_version.c.name, overlap_version.c.id))}
-    if name is not None and name not in known:
-        raise NotFoundError("overlap version", name, known, "Load it with 'dbb overlaps load'")
-    if not known:
-        raise MissingError("tract and patch of exposures need an overlap table: load one with 'dbb overlaps load'")
-    if name is None and len(known) > 1:
-        raise UsageError(f"several overlap versions are loaded ({', '.join(sorted(known))}): say which with --overlaps")
-    return int(known[name] if name is not None else next(iter(known.values())))
-
-
 def needs_overlaps(filetype: Filetype, names: frozenset[str], keys: Callable[[str], CameraKeys]) -> bool:
     """Whether `names` hold a tract or patch that only an overlap table can answer for `filetype`.
 
     `keys` tells what a filetype's camera calls its keys; it is asked only where that matters.
     """
     own = {column.name.lower() for column in filetype.columns}
-    return bool(names & _OVERLAP_TYPES.keys() - own) and keys(filetype.name).visit.lower() in own
+    return bool(names & overlap_names(filetype)) and keys(filetype.name).visit.lower() in own
+
+
+def overlap_names(filetype: Filetype) -> frozenset[str]:
+    """Return which of ``tract`` and ``patch`` are no column of `filetype` itself."""
+    return frozenset(_OVERLAP_TYPES) - {column.name.lower() for column in filetype.columns}
 
 
 def overlap_ties(
@@ -217,11 +197,6 @@ def overlap_ties(
     own = {column.name.lower() for column in filetype.columns}
     names = {"visit": keys.visit.lower(), "ccd": keys.detector.lower()}
     return [table.c[name] == pairs.c[column] for column, name in names.items() if name in own]
-
-
-def overlap_alias() -> sa.FromClause:
-    """Return the overlap table under a name of its own, for a subquery."""
-    return overlap.alias("exposure_overlap")
 
 
 def desfile_alias() -> sa.FromClause:

@@ -12,20 +12,23 @@ from dbb.errors import AmbiguousError
 from dbb.filetypes import Filetype
 from dbb.mapper import Mapper
 from dbb.query import names_in, parse, parse_ids
+from dbb.query.bounds import overlap_bounds
 from dbb.query.nodes import Node
 from dbb.query.sql import to_sql
+from dbb.registry._connect import rows_table
 from dbb.registry._tables import desfile, file_archive_info, overlap, pfw_attempt
 from dbb.registry.archives import archive_order, archives
+from dbb.registry.corners import live_overlaps
 from dbb.registry.database import Database
+from dbb.registry.overlaps import OVERLAP_COLUMNS, OverlapVersion, find_version
 from dbb.registry.relpaths import join_relpath
 from dbb.registry.runs import rank_runs
 from dbb.registry.scope import (
     FileScope,
     desfile_alias,
     needs_overlaps,
-    overlap_alias,
+    overlap_names,
     overlap_ties,
-    overlap_version_id,
 )
 
 _UNRANKED = 1_000_000_000
@@ -183,19 +186,44 @@ def _clauses(
         else:
             yield to_sql(node, text, FileScope(filetype, table, desfile, _camera(db, filetype, node)), db.dialect)
     if together and table is not None:
-        yield _overlapping(db, filetype, table, together, overlap_version_id(conn, query.overlaps))
+        pairs = _pairs(db, conn, filetype, together, find_version(conn, query.overlaps))
+        yield _overlapping(db, filetype, table, together, pairs)
+
+
+def overlaps_used(db: Database, conn: sa.Connection, query: FileQuery) -> OverlapVersion | None:
+    """Return the overlap version that answers for ``tract`` and ``patch`` in a question, or None if none is needed."""
+    filetype = db.filetype(query.filetype)
+    names = frozenset[str]().union(*(names_in(node) for node, _ in _conditions(query)))
+    needed = filetype.table is not None and needs_overlaps(filetype, names, db.keys)
+    return find_version(conn, query.overlaps) if needed else None
+
+
+def _pairs(
+    db: Database,
+    conn: sa.Connection,
+    filetype: Filetype,
+    together: Sequence[tuple[Node, str]],
+    version: OverlapVersion,
+) -> sa.FromClause:
+    """Return the rows of a version as a table: loaded ones, or those found just now as one bound value."""
+    if version.live:
+        boxes = overlap_bounds(together, overlap_names(filetype))
+        found = live_overlaps(db, conn, filetype, version.skymap or "", boxes)
+        return rows_table(found, OVERLAP_COLUMNS, db.dialect, texts=("patch",))
+    rows = sa.select(*(overlap.c[name] for name in OVERLAP_COLUMNS))
+    return rows.where(overlap.c.overlap_version_id == version.id).subquery("exposure_overlap")
 
 
 def _overlapping(
-    db: Database, filetype: Filetype, table: sa.Table, together: Sequence[tuple[Node, str]], version: int
+    db: Database, filetype: Filetype, table: sa.Table, together: Sequence[tuple[Node, str]], pairs: sa.FromClause
 ) -> sa.ColumnElement[bool]:
     """Return the condition that one of a file's overlap rows fits all expressions, each as a whole.
 
     They are asked of an outer join, as an expression may hold without any overlap; databases make it an inner one
     where the expressions cannot.
     """
-    inner, pairs, files = table.alias("overlapping"), overlap_alias(), desfile_alias()
-    same = (*overlap_ties(filetype, db.keys(filetype.name), inner, pairs), pairs.c.overlap_version_id == version)
+    inner, files = table.alias("overlapping"), desfile_alias()
+    same = overlap_ties(filetype, db.keys(filetype.name), inner, pairs)
     origin = inner.join(files, files.c.id == inner.c.desfile_id).outerjoin(pairs, sa.and_(*same))
     fitting = sa.select(inner.c.desfile_id).select_from(origin)
     for node, text in together:

@@ -1,8 +1,8 @@
 """The coarse index of images: the column ``htm`` of ``image_corners``.
 
 An image's cell is the HTM trixel, of a depth that its size chooses, in which the centre of its bounding circle lies.
-The images near a region are then, for each depth in use, those whose cell is in some ranges of ids; the exact test comes
-after. One column with an ordinary index serves images of all sizes, since ids of different depths never coincide.
+The images near a region are then, for each depth in use, those whose cell is in some ranges of ids; the exact test
+comes after. One column with an ordinary index serves images of all sizes, since ids of different depths never coincide.
 """
 
 from __future__ import annotations

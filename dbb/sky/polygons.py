@@ -121,7 +121,7 @@ def pairs_overlapping(one: Floats, other: Floats, margin: float = 0.0) -> Flags:
     # makes them overlap. Of the rest it is exact that convex polygons neither of which holds the other meet where
     # their outlines do, and are else as far apart as their outlines. None of this needs a common hemisphere.
     a, b = _turned(one), _turned(other)
-    result = np.zeros(max(len(one), len(other)), dtype=np.bool_)
+    result = np.zeros(len(other) if len(one) == 1 else len(one), dtype=np.bool_)
     gap = np.sin(np.radians(min(margin, 90.0))) + TOLERANCE
     edges = _edge_poles(a)
     own, heights = _products(edges, a), _products(edges, b)
@@ -150,8 +150,8 @@ def _turned(polygons: Floats) -> Floats:
 def _edge_poles(polygons: Floats) -> Floats:
     """Return the pole of the great circle along each edge, from each vertex to the next; zero where they are one."""
     following = np.roll(polygons, -1, axis=1)
-    # (q - p) x (q + p) is 2 p x q, but keeps its digits when p and q are close
-    poles = _cross(following - polygons, following + polygons)
+    # (p - q) x (p + q) is 2 p x q, but keeps its digits when p and q are close
+    poles = _cross(polygons - following, polygons + following)
     lengths = np.sqrt((poles * poles).sum(axis=0))
     return poles / np.where(lengths > 0, lengths, 1)
 
@@ -166,11 +166,10 @@ def _separating(own: Floats, theirs: Floats, gap: float) -> Flags:
 
 def _holding(poles: Floats, own: Floats, theirs: Floats) -> Flags:
     """Tell for which pairs a vertex of the other polygon lies inside this one."""
-    blank: Flags = (poles == 0).all(axis=0)  # an edge between equal vertices bounds nothing
+    blank = (poles == 0).all(axis=0)  # an edge between equal vertices bounds nothing
     left = (own.min(axis=(0, 1)) >= -TOLERANCE) & ((theirs > 0) | blank[:, None]).all(axis=0).any(axis=0)
     right = (own.max(axis=(0, 1)) <= TOLERANCE) & ((theirs < 0) | blank[:, None]).all(axis=0).any(axis=0)
-    found: Flags = (left | right) & ~blank.all(axis=0)
-    return found
+    return np.asarray((left | right) & ~blank.all(axis=0))
 
 
 def _crossing(heights: Floats, depths: Floats) -> Flags:
@@ -179,8 +178,7 @@ def _crossing(heights: Floats, depths: Floats) -> Flags:
     later = np.roll(below, -1, axis=0)
     down = (heights > 0) & (after < 0) & (below < 0) & (later > 0)
     up = (heights < 0) & (after > 0) & (below > 0) & (later < 0)
-    found: Flags = (down | up).any(axis=(0, 1))
-    return found
+    return np.asarray((down | up).any(axis=(0, 1)))
 
 
 def _points_within(polygons: Floats, poles: Floats, points: Floats, reach: float) -> Flags:

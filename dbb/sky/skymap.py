@@ -2,7 +2,7 @@
 
 Every file has a name, a type, and the geometry that its tracts share::
 
-    name = "ci_hsc"
+    name = "survey"
     type = "discrete"
     pixel_scale = 0.168             # arcseconds
     patch_inner = [4000, 4000]      # pixels; one number for a square

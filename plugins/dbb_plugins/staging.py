@@ -155,8 +155,8 @@ def _fetch(download: _Download, stop: threading.Event) -> StageOutcome:
 
 
 def _fetch_once(download: _Download, stop: threading.Event) -> int:
-    request, files = download.request, download.files
-    with files.open(download.path, "rb", **_options(download)) as source, new_file(Path(request.target)) as target:
+    request = download.request
+    with _open(download) as source, new_file(Path(request.target)) as target:
         found = copy_stream(cast("BinaryIO", _Stoppable(source, stop)), target)
         wrong = mismatch(found, request)
         if wrong:
@@ -165,9 +165,46 @@ def _fetch_once(download: _Download, stop: threading.Event) -> int:
     return found.filesize
 
 
+def _open(download: _Download) -> Any:
+    """Open what is wanted: all of a source, or the part that the request names."""
+    request, files = download.request, download.files
+    options = _options(download)
+    if request.offset is None:
+        return files.open(download.path, "rb", **options)
+    size = request.filesize or 0
+    if _is_web(files):  # as for whole files, any size will do that is not too small
+        options["size"] = request.offset + size
+    part = options | {"block_size": _BLOCK, "cache_type": "none"}
+    return _Part(files.open(download.path, "rb", **part), request.offset, size)
+
+
+class _Part:
+    """Reads so many bytes of a file from an offset on, and asks its store for no others."""
+
+    def __init__(self, file: Any, offset: int, size: int) -> None:
+        self._file, self._left = file, size
+        file.seek(offset)
+
+    def read(self, count: int) -> bytes:
+        wanted = min(max(count, _BLOCK), self._left)
+        data = cast("bytes", self._file.read(wanted)) if wanted else b""
+        self._left -= len(data)
+        return data
+
+    def __enter__(self) -> _Part:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._file.close()
+
+
+def _is_web(files: Any) -> bool:
+    return "http" in ((files.protocol,) if isinstance(files.protocol, str) else files.protocol)
+
+
 def _options(download: _Download) -> dict[str, Any]:
     files = download.files
-    if "http" not in ((files.protocol,) if isinstance(files.protocol, str) else files.protocol):
+    if not _is_web(files):
         return {"block_size": _BLOCK}
     import aiohttp
 
@@ -208,4 +245,6 @@ def _reason(error: Exception, request: StageRequest) -> str:
         return "it is not there"
     if isinstance(error, IntegrityError):
         return str(error)
+    if request.offset is not None and isinstance(error, ValueError) and "range request" in str(error):
+        return "the server does not give parts of files (HTTP ranges): use another, or a local archive"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

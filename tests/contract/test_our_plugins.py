@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
+import dbb
 from dbb.filetypes import Filetype
 from dbb.mapper import Mapper
 from dbb.plugins import plugins
@@ -51,6 +53,14 @@ class TestOurMappers(MapperContract):
     @pytest.fixture(params=["hsc", "decam", "generic"])
     def mapper(self, request: pytest.FixtureRequest) -> Mapper:
         return plugins().mapper(request.param)
+
+
+def test_the_library_names_no_camera() -> None:
+    words = re.compile("|".join({*plugins().mappers()} - {"generic"} | {"subaru"}), re.IGNORECASE)
+    sources = Path(dbb.__file__).parent.rglob("*.py")
+    assert [
+        f"{path}: {line}" for path in sources for line in path.read_text("utf-8").splitlines() if words.search(line)
+    ] == []
 
 
 class TestHscHeaders(TranslateHeaderContract):

@@ -16,7 +16,8 @@ from astropy.io import fits
 from demo_survey import select, sha256
 
 from dbb import Registry
-from dbb.butler import CalibSpec, InputSpec, OutputSpec, RepoSpec, Repository, materialize_repo
+from dbb.butler import CalibSpec, InputSpec, OutputSpec, Repository, RepoSpec, materialize_repo
+from dbb.errors import MissingError, UsageError
 from dbb.ingest import certify_table
 from dbb.mapper import ERAS, Dataset
 from dbb.plugins import plugins
@@ -99,14 +100,13 @@ VISIT, CCDS = 229388, {1: 3, 5: 1, 62: 2}  # which HDU holds which CCD differs f
 
 
 def make_raw(path: Path) -> None:
-    """Write a file as the camera does: a header for the whole, then the CCDs in no order, one for guiding among them."""
+    """Write a file as the camera does: a header for the whole, then the CCDs in no order, and one for guiding."""
     path.parent.mkdir(parents=True)
     primary = fits.Header([("EXPNUM", VISIT), ("DATE-OBS", "2013-09-01T06:05:10.753848"), ("EXPTIME", 200.0)])
     primary.extend([("FILTER", "z DECam SDSS c0004 9260.0 1520.0"), ("PROPID", "2013A-0351"), ("OBJECT", "DES ring")])
-    hdus = [fits.PrimaryHDU(header=primary)]
-    for ccd in [*sorted(CCDS, key=CCDS.__getitem__), 63]:
-        hdus.append(fits.ImageHDU(np.full((2, 2), ccd, np.int16), fits.Header([("CCDNUM", ccd)])))
-    fits.HDUList(hdus).writeto(path)
+    ccds = [*sorted(CCDS, key=CCDS.__getitem__), 63]
+    images = [fits.ImageHDU(np.full((2, 2), ccd, np.int16), fits.Header([("CCDNUM", ccd)])) for ccd in ccds]
+    fits.HDUList([fits.PrimaryHDU(header=primary), *images]).writeto(path)
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     make_raw(archive / "raw/DECam_00229388.fits")
     rows: list[dict[str, object]] = []
     for ccd in CCDS:
-        rows.append({"filetype": "calexp", "relpath": f"c/{ccd}.fits", "run": "Y1_r2p01", "visit": VISIT, "ccdnum": ccd})
+        rows.append(
+            {"filetype": "calexp", "relpath": f"c/{ccd}.fits", "run": "Y1_r2p01", "visit": VISIT, "ccdnum": ccd}
+        )
         rows += [
             {"filetype": name, "relpath": f"{name}/{day}/{ccd}.fits", "calibDate": day, "ccdnum": ccd, "filter": band}
             for name, band in (("bias", "NONE"), ("flat", "z"))
@@ -217,6 +219,28 @@ def test_a_job_of_calexps_alone_knows_the_hdus_of_the_raws(registry: Registry, t
     assert select(tmp_path / "JOB/in/registry.sqlite3", "SELECT visit, ccdnum, ccd, hdu FROM raw") == [(VISIT, 5, 5, 1)]
 
 
+@pytest.mark.parametrize(
+    ("ccds", "error", "words"),
+    [
+        (None, MissingError, "does not say which detectors it has"),
+        ("63:1", MissingError, "does not say which detectors it has"),
+        ("1:1 2", UsageError, "does not say which HDU holds which detector"),
+        ("N4:1", UsageError, "does not say which HDU holds which detector"),
+    ],
+)
+def test_a_raw_that_does_not_say_its_ccds_is_named(
+    ccds: str | None, error: type[Exception], words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.fits").write_text("raw", encoding="utf-8")
+    with Registry.create("sqlite://", mapper="decam") as registry:
+        registry.add_archive("home", str(tmp_path))
+        row = {"relpath": "a.fits", "filesize": 3, "visit": 7, "date": "2013-09-01", "filter": "z", "ccds": ccds}
+        registry.ingest_table([row], filetype="decam_raw", archive="home")
+        with pytest.raises(error, match=words):
+            materialize_repo(registry, tmp_path / "JOB", RepoSpec("decam", (InputSpec("raw"),)))
+    assert not (tmp_path / "JOB").exists()
+
+
 def test_our_reader_finds_what_the_butler_finds(job: Path) -> None:
     with Repository(job / "out", DECAM) as repository:
         assert repository.get_uri("raw", visit=VISIT, ccd=62).endswith(f"2013-09-01/z/decam{VISIT:07d}.fits.fz")
@@ -228,7 +252,7 @@ def test_a_manifest_alone_gives_the_same_repository(job: Path, tmp_path: Path) -
     from dbb.butler.rebuild import materialize_manifest
 
     materialize_manifest(tmp_path / "AGAIN", job / "manifest.json")
-    for name in ("in/registry.sqlite3", "in/CALIB/calibRegistry.sqlite3"):
+    for name in ("in/registry.sqlite3", "in/calibRegistry.sqlite3"):
         assert (tmp_path / "AGAIN" / name).read_bytes() == (job / name).read_bytes()
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from dbb.butler.camera import camera_layout
 from dbb.butler.layout import ExposureRegistry, Layout, write_calibrations
 from dbb.errors import AmbiguousError, UsageError
+from dbb.keys import CameraKeys
 from dbb.plugins import plugins
 
 LAYOUT = Layout(
@@ -183,6 +184,37 @@ def test_a_form_that_lacks_something_is_refused(key: str) -> None:
     form = {name: value for name, value in LAYOUT.as_dict().items() if name != key}
     with pytest.raises(UsageError, match=f"the manifest's entry 'butler' is incomplete: '{key}'"):
         Layout.from_dict(form)
+
+
+def test_a_form_of_an_older_dbb_has_the_usual_keys() -> None:
+    form = {name: value for name, value in LAYOUT.as_dict().items() if name not in {"keys", "calib_root"}}
+    assert Layout.from_dict(form) == LAYOUT
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"calib_root": "../elsewhere"}, "calibrations lie in CALIB or in . of a repository"),
+        ({"keys": {"detector": "x; drop"}}, "no Gen2 registry can have"),
+        ({"keys": {"detector": "validstart"}}, "cannot have two of one name"),
+        ({"keys": {"detector": "Filter"}}, "cannot have two of one name"),
+        ({"keys": 5}, "is incomplete"),
+    ],
+)
+def test_keys_that_cannot_be_columns_are_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        Layout.from_dict(LAYOUT.as_dict() | changes)
+
+
+def test_calibration_tables_have_the_cameras_own_columns(path: Path) -> None:
+    keys = CameraKeys("night", "chip", "colour", "made", "none")
+    raw = {"night": "int", "chip": "text", "colour": "text"}
+    layout = Layout("a.BMapper", raw, ["night"], ["night", "chip"], ["bias"], keys, ".")
+    write_calibrations(path, layout, [BIAS | {"data_id": {"chip": "N4", "made": "2013-01-01"}}])
+    columns = "colour, chip, made, validStart"
+    assert select(path, f"SELECT {columns} FROM bias") == [("none", "N4", "2013-01-01", "2013-01-01")]
+    with pytest.raises(UsageError, match="has no chip in its data id"):
+        write_calibrations(path.with_name("other"), layout, [BIAS])
 
 
 @pytest.mark.parametrize("value", [None, 5, [1], {"a": 1}])

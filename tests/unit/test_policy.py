@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dbb.butler.camera import archive_pattern, output_template
 from dbb.butler.clashes import common_path, pattern_pieces, template_pieces
-from dbb.butler.config import format_config
+from dbb.butler.config import format_config, policy_lines
 from dbb.butler.policy import merged_policy, policy_tree, policy_yaml
 from dbb.butler.policycheck import check_policy
 from dbb.errors import MissingError, UsageError
@@ -164,8 +164,6 @@ def test_the_yaml_is_the_policy_by_itself_and_below_its_key(era: str) -> None:
     st.text(max_size=8),
 )
 def test_any_policy_is_read_back_whatever_its_origins_are_called(policy: dict[str, object], origin: str) -> None:
-    from dbb.butler.config import policy_lines
-
     paths = {}
 
     def walk(tree: dict[str, object], inside: tuple[str, ...]) -> None:
@@ -215,6 +213,8 @@ def test_a_good_camera_has_no_problem(tmp_path: Path) -> None:
 
 
 CORR = "%(pointing)05d/CORR-%(visit)07d-%(ccd)03d.fits"
+NOTE_DIRECTORY = 'directory = "r${reqnum}/${unitname}/p${attnum:2}/notes"'
+NOTE_NAME = "note-${visit}-r${reqnum}p${attnum:2}.txt"
 CALEXP_DIRECTORY = 'directory = "r${reqnum}/${unitname}/p${attnum:2}/corr"'
 # Changes of the good camera, and last what must be found: kind, dataset type, filetype, words.
 FAULTS: dict[str, tuple[Any, ...]] = {
@@ -240,7 +240,7 @@ FAULTS: dict[str, tuple[Any, ...]] = {
         ("type", "coadd", "coadd", "writes filter as a number, but it is str"),
     ),
     "a column of another type than the registry's": (
-        ('columns = { visit = "int", ccd = "int", filter = "str" }', 'columns = { visit = "int", ccd = "int", filter = "int" }'),
+        ('ccd = "int", filter = "str" }', 'ccd = "int", filter = "int" }'),
         ("type", "calexp", "calexp", "column filter is int, but text in the registry"),
     ),
     "a padded text": (
@@ -260,7 +260,8 @@ FAULTS: dict[str, tuple[Any, ...]] = {
         ("run", "calexp", "calexp", "lacks unitname: two runs would write one name"),
     ),
     "an output without run": (
-        ('directory = "r${reqnum}/${unitname}/p${attnum:2}/notes"\nname = "note-${visit}-r${reqnum}p${attnum:2}.txt"', 'name = "note-${visit}.txt"'),
+        (NOTE_DIRECTORY, 'directory = "notes"'),
+        (NOTE_NAME, "note-${visit}.txt"),
         ("run", "note", "note", "lacks unitname, reqnum, attnum"),
     ),
     "a pattern that runs numbers together": (
@@ -297,12 +298,13 @@ FAULTS: dict[str, tuple[Any, ...]] = {
         ("collision", "coadd", "coadd", "of note can both be 'coadd/0/0,0.fits'"),
     ),
     "two filetypes with one archive name": (
-        ("note-${visit}-r${reqnum}p${attnum:2}.txt", "note-${visit}-r${reqnum}p${attnum:2}.fits"),
-        ("/p${attnum:2}/coadd\"\nname = \"coadd-${filter}-${patch}-", "/p${attnum:2}/notes\"\nname = \"${filter}-${patch}-"),
+        (NOTE_NAME, "note-${visit}-r${reqnum}p${attnum:2}.fits"),
+        ("/p${attnum:2}/coadd", "/p${attnum:2}/notes"),
+        ("coadd-${filter}-${patch}-", "${filter}-${patch}-"),
         ('patch = "patch"', 'patch = "str"'),
         ("collision", "coadd", "coadd", "of note can both be 'r0/a/p00/notes/note-0-r0p00"),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -351,8 +353,7 @@ def test_two_types_may_share_a_place_where_the_camera_says_so(tmp_path: Path) ->
 
 
 def test_what_is_only_read_needs_no_run_in_its_name(tmp_path: Path) -> None:
-    names = ("note-${visit}-r${reqnum}p${attnum:2}.txt", "note-${visit}.txt")
-    where = ('directory = "r${reqnum}/${unitname}/p${attnum:2}/notes"', 'directory = "notes"')
+    names, where = (NOTE_NAME, "note-${visit}.txt"), (NOTE_DIRECTORY, 'directory = "notes"')
     assert {one.kind for one in check_policy(camera(tmp_path, names, where))} == {"run"}
     marked = ('python = "a"', 'python = "a"\nonly_read = true')
     assert check_policy(camera(tmp_path, names, where, marked)) == []
@@ -374,6 +375,14 @@ def test_an_override_that_cannot_work_is_found(
 ) -> None:
     found = check_policy(camera(tmp_path), "both", repository(tmp_path / "R", policy))
     assert [re.search(words, one.problem) is not None for one in found] == [True], found
+
+
+@pytest.mark.parametrize(
+    "change", [('pointing = "int" }\nvisit', 'pointing = "real" }\nvisit'), ('["visit", "filter', '["x", "f')]
+)
+def test_tables_that_no_registry_can_have_are_refused(change: tuple[str, str], tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        check_policy(camera(tmp_path, change))
 
 
 def test_good_overrides_have_no_problem(tmp_path: Path) -> None:

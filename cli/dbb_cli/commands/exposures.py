@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import click
 
-from dbb_cli.options import dry_run_option, format_option, open_registry, registry_option
+from dbb_cli.options import dry_run_option, format_option, open_registry, progress, registry_option
 from dbb_cli.output import print_rows
 
 
 @click.group()
 def overlaps() -> None:
-    """Which exposures overlap which patch: named versions of tract, patch, visit, ccd.
+    """Which exposures overlap which patch: named versions, from tables or from corners and a sky map.
 
     \b
     Examples:
       dbb overlaps load --version ci_hsc overlaps.csv
+      dbb overlaps compute --skymap rings.toml --version rings_v1
+      dbb overlaps live --skymap rings.toml --version now
       dbb overlaps list
     """
+
+
+_skymap_option = click.option(
+    "--skymap", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="The sky map, a TOML file."
+)
 
 
 @overlaps.command("load")
@@ -35,6 +42,54 @@ def load(table: str, version: str, registry: str | None, dry_run: bool) -> None:
 
     with open_registry(registry) as opened:
         added = load_overlap_table(opened, table, version=version, dry_run=dry_run)
+    _say_added(version, added, dry_run)
+
+
+@overlaps.command("compute")
+@_skymap_option
+@click.option("--version", required=True, help="The version to fill; made if it is new.")
+@registry_option
+@dry_run_option
+def compute(skymap: str, version: str, registry: str | None, dry_run: bool) -> None:
+    """Fill a version with what overlaps by the corners of the images in the registry and a sky map.
+
+    An exposure counts with the corners of its raw, or of its other files where that has none. Rows that are there already
+    are kept: run it again when exposures have come.
+
+    \b
+    Example:
+      dbb overlaps compute --skymap rings.toml --version rings_v1
+    """
+    from dbb.ingest import compute_overlaps
+
+    with progress("images") as report, open_registry(registry) as opened:
+        added = compute_overlaps(opened, skymap, version=version, dry_run=dry_run, progress=report)
+    _say_added(version, added, dry_run)
+
+
+@overlaps.command("live")
+@_skymap_option
+@click.option("--version", required=True, help="What to call it.")
+@registry_option
+@dry_run_option
+def live(skymap: str, version: str, registry: str | None, dry_run: bool) -> None:
+    """Make a version that has no rows: whenever a condition uses tract or patch, corners and sky map are asked.
+
+    It knows every exposure at once, and costs a little more at each question than a table.
+
+    \b
+    Example:
+      dbb overlaps live --skymap rings.toml --version now
+    """
+    from dbb.ingest import register_live_overlaps
+
+    with open_registry(registry) as opened:
+        made = register_live_overlaps(opened, skymap, version=version, dry_run=dry_run)
+    done = ("would be made" if dry_run else "made") if made else "is there already"
+    click.echo(f"{version}: {done}; it is asked from the corners", err=True)
+
+
+def _say_added(version: str, added: int, dry_run: bool) -> None:
     click.echo(f"{version}: {added} rows {'would be added' if dry_run else 'added'}", err=True)
 
 
@@ -42,7 +97,7 @@ def load(table: str, version: str, registry: str | None, dry_run: bool) -> None:
 @registry_option
 @format_option
 def list_versions(registry: str | None, form: str) -> None:
-    """Show the versions and how many rows each has.
+    """Show the versions: how each answers, how many rows it has, what it was made from.
 
     \b
     Example:
@@ -51,8 +106,17 @@ def list_versions(registry: str | None, form: str) -> None:
     from dbb.registry.overlaps import overlap_versions
 
     with open_registry(registry) as opened, opened.read() as conn:
-        rows = [{"version": name, "rows": count} for name, count in overlap_versions(conn)]
-    print_rows(rows, form, ("version", "rows"))
+        rows = [
+            {
+                "version": version.name,
+                "way": "corners" if version.live else "table",
+                "rows": count,
+                "source": version.source,
+                "skymap": version.skymap_name,
+            }
+            for version, count in overlap_versions(conn)
+        ]
+    print_rows(rows, form, ("version", "way", "rows", "source", "skymap"))
 
 
 @click.group()

@@ -1,4 +1,4 @@
-"""``dbb ingest-table`` and ``dbb ingest-files``."""
+"""``dbb ingest-table``, ``dbb ingest-files`` and ``dbb ingest-packed``."""
 
 from __future__ import annotations
 
@@ -100,16 +100,60 @@ def ingest_files(
     """
     from dbb.ingest import ingest_files as ingest
 
-    pairs = [text.partition("=") for text in given]
-    if any(not equals for _, equals, _ in pairs):
-        raise click.UsageError("--set takes COLUMN=VALUE")
-    values = {name: value for name, _, value in pairs}
+    values = _values(given)
     with open_registry(registry) as opened, progress("files looked into") as report:
         done = ingest(
             opened, sources, filetype=filetype, archive=archive, run=run, transfer=transfer, given=values,
             dry_run=dry_run, progress=report,
         )  # fmt: skip
     _reply(ctx, done, form, dry_run, changed=not done.conflict)
+
+
+@click.command()
+@click.argument("tarball")
+@click.option("--filetype", required=True, help="What the members are; its name pattern tells which of them.")
+@click.option("--archive", help="The archive that holds TARBALL, where it is not clear.")
+@click.option("--run", help="The run that made the members, e.g. Ht0_r11p95.")
+@click.option("--set", "given", multiple=True, metavar="COLUMN=VALUE", help="A value that wins over the members'.")
+@registry_option
+@reply_option
+@dry_run_option
+@click.pass_context
+def ingest_packed(
+    ctx: click.Context,
+    tarball: str,
+    filetype: str,
+    archive: str | None,
+    run: str | None,
+    given: tuple[str, ...],
+    registry: str | None,
+    form: str,
+    dry_run: bool,
+) -> None:
+    """Register the members of TARBALL, an uncompressed tar in an archive, that are called as FILETYPE's files are.
+
+    They stay in the tar; jobs copy those that they need out of it. Members that cannot be understood are reported, the
+    rest go in, and the exit code is 3.
+
+    \b
+    Example:
+      dbb ingest-packed packed/r11p95-corr.tar --filetype calexp --archive home --run Ht0_r11p95
+    """
+    from dbb.ingest import ingest_packed as ingest
+
+    with open_registry(registry) as opened, progress("members looked into") as report:
+        done = ingest(
+            opened, tarball, filetype=filetype, archive=archive, run=run, given=_values(given), dry_run=dry_run,
+            progress=report,
+        )  # fmt: skip
+    _reply(ctx, done, form, dry_run, changed=not done.conflict)
+
+
+def _values(given: tuple[str, ...]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in given]
+    if any(not equals for _, equals, _ in pairs):
+        raise click.UsageError("--set takes COLUMN=VALUE")
+    return {name: value for name, _, value in pairs}
 
 
 def _reply(ctx: click.Context, done: Registered, form: str, dry_run: bool, *, changed: bool) -> None:

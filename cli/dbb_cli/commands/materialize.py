@@ -38,7 +38,13 @@ def _listed(texts: tuple[str, ...]) -> tuple[str, ...]:
 )
 @click.option("--calibs", metavar="VERSION", help="Stage the calibrations of this version that fit the exposures.")
 @click.option("--skymap", metavar="FILENAME", help="A registered file to stage as deepCoadd/skyMap.pickle.")
-@click.option("--refcat", "refcats", multiple=True, metavar="NAME", help="Reserved: this dbb cannot stage them yet.")
+@click.option(
+    "--refcat",
+    "refcats",
+    multiple=True,
+    metavar="NAME",
+    help="Stage the shards of this reference catalogue that the inputs need.",
+)
 @click.option("--output-run", metavar="RUN", help="The run that outputs are named by.")
 @click.option("--outputs", multiple=True, metavar="DATASET,…", help="What the job writes.")
 @click.option("--overlaps", metavar="VERSION", help="The overlap version that tract and patch of exposures refer to.")
@@ -100,14 +106,11 @@ def _refuse_others(options: dict[str, Any], allowed: set[str]) -> None:
 
 
 def _spec(options: dict[str, Any]) -> RepoSpec:
-    from dbb.butler.spec import REFCATS, CalibSpec, FileSpec, InputSpec, OutputSpec, RepoSpec, read_spec
-    from dbb.errors import DbbError
+    from dbb.butler.spec import CalibSpec, FileSpec, InputSpec, OutputSpec, RefcatSpec, RepoSpec, read_spec
 
     if options["spec"] is not None:
         _refuse_others(options, {"spec"})
         return read_spec(options["spec"])
-    if options["refcats"]:
-        raise DbbError(REFCATS)
     if not options["mapper"]:
         raise click.UsageError("give --mapper, --spec or --from")
     if not options["datasets"] and not options["skymap"]:
@@ -126,17 +129,21 @@ def _spec(options: dict[str, Any]) -> RepoSpec:
         era=options["era"] or "both",
         archives=_listed(options["archives"]),
         overlaps=options["overlaps"],
+        refcats=tuple(RefcatSpec(name) for name in _listed(options["refcats"])),
     )
 
 
 def _reply(done: RepoReport, form: str) -> None:
+    if done.overlaps is not None:
+        click.echo(f"tract and patch from overlap version {done.overlaps}", err=True)
     if form == "json":
-        names = ("root", "inputs", "calibs", "files", "exposures", "staged", "copied", "dry_run")
+        names = ("root", "inputs", "calibs", "files", "exposures", "staged", "copied", "dry_run", "refcats", "overlaps")
         click.echo(json.dumps({name: getattr(done, name) for name in names}))
     staged = ", ".join(f"{count} by {mode}" for mode, count in done.staged.items())
     verb = "would hold" if done.dry_run else "holds"
+    shards = f", {done.refcats} files of reference catalogues" if done.refcats else ""
     click.echo(
-        f"{done.root} {verb} {done.inputs} inputs, {done.calibs} calibrations, {done.files} fixed files and"
+        f"{done.root} {verb} {done.inputs} inputs, {done.calibs} calibrations, {done.files} fixed files{shards} and"
         f" {done.exposures} exposures ({staged or 'nothing staged'})",
         err=True,
     )

@@ -51,6 +51,7 @@ def query_files(
       dbb query-files raw --where "tract = 0 AND patch = '8,6'" --overlaps ci_hsc --columns visit,ccd,relpath
     """
     with open_registry(registry) as opened:
+        way = opened.overlaps_used(filetype, where=where, ids=ids, overlaps=overlaps)
         records = opened.query(
             filetype,
             where=where,
@@ -64,6 +65,8 @@ def query_files(
     chosen = [_known(name, names) for name in _listed(columns)] or names
     rows = [{name: values[name] for name in chosen} for values in (record.as_dict() for record in records)]
     print_rows(rows, form, chosen)
+    if way is not None:
+        click.echo(f"tract and patch from overlap version {way}", err=True)
     click.echo(f"{len(rows)} files", err=True)
 
 

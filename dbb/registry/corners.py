@@ -1,0 +1,253 @@
+"""Which exposures overlap a patch, from the corners of their images: a coarse index in SQL, an exact test after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import sqlalchemy as sa
+
+from dbb.errors import MissingError
+from dbb.filetypes import Filetype
+from dbb.keys import CameraKeys
+from dbb.query.bounds import Box, Boxes
+from dbb.registry._connect import rows_table
+from dbb.registry._tables import image_corners
+from dbb.registry.database import Database
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from dbb.sky.skymap import SkyMap
+
+    Floats: TypeAlias = npt.NDArray[np.float64]
+
+OverlapRow: TypeAlias = tuple[int, str, int, int]
+BATCH = 20_000
+_FEW_PATCHES = 200  # more are found by going through all images
+_CORNERS = tuple(column.name for column in image_corners.columns if column.name not in ("desfile_id", "htm"))
+NO_CORNERS = (
+    "no exposure has corners in the registry, so what overlaps a patch cannot be found: ingest files with their corners"
+    " (ra_cent … decc4), or load a table of overlaps with 'dbb overlaps load'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A metadata table that says which exposures images are; `raw` is that of the raws, which come first."""
+
+    table: sa.Table
+    keys: CameraKeys
+    raw: sa.Table | None
+
+    def exposures(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        """Return the SELECT of visit and detector of images, and `columns`, where no raw has corners instead."""
+        own = self._exposure(self.table)
+        statement = sa.select(*own, *columns).where(self.table.c.desfile_id == image_corners.c.desfile_id)
+        # the exact test needs both: an overlap is of one visit and one detector
+        statement = statement.where(*(column.is_not(None) for column in own))
+        if self.raw is None:
+            return statement
+        raw, theirs = self.raw.alias("raw_exposure"), image_corners.alias("raw_corners")
+        same = [one == other for one, other in zip(self._exposure(raw), own, strict=True)]
+        better = sa.select(raw.c.desfile_id).where(*same, theirs.c.desfile_id == raw.c.desfile_id)
+        return statement.where(~better.correlate(self.table).exists())
+
+    def _exposure(self, table: sa.FromClause) -> list[sa.ColumnElement[int]]:
+        return [table.c[key.lower()] for key in (self.keys.visit, self.keys.detector)]
+
+
+def live_overlaps(db: Database, conn: sa.Connection, filetype: Filetype, skymap: str, boxes: Boxes) -> list[OverlapRow]:
+    """Return tract, patch, visit and detector of the overlaps of exposures that lie in any of `boxes`.
+
+    Parameters
+    ----------
+    db, conn
+        The registry, and the connection to ask.
+    filetype
+        Whose files are looked for: where its exposures have no raw with corners, its own corners count.
+    skymap
+        The sky map, as TOML.
+    boxes
+        Tracts and patches.
+
+    Raises
+    ------
+    NotFoundError
+        If a box is of a tract, or a patch of it, that the sky map does not have.
+    MissingError
+        If no image has corners.
+
+    Notes
+    -----
+    One statement tells which depths of the index are in use; then one reads the candidates of each of the raws and of
+    `filetype`. Where more than 200 patches come into question all images are read, 20 000 at a time.
+    """
+    sources = _sources(db, filetype)
+    depths = _depths(conn)
+    if not depths:
+        raise MissingError(NO_CORNERS)
+    sky = parsed_skymap(skymap)
+    _check(sky, boxes)
+    patches = _patches(sky, boxes)
+    if patches is None:
+        found = (row for source in sources for rows in _all_overlaps(conn, source, sky) for row in rows)
+        return [row for row in found if any(_holds(box, row) for box in boxes)]
+    return _near(conn, sources, depths, sky, patches)
+
+
+def computed_overlaps(
+    db: Database, conn: sa.Connection, skymap: str
+) -> Iterator[tuple[int, list[OverlapRow]]]:
+    """Give the overlaps of all exposures with corners in batches: number of images so far, and rows.
+
+    An exposure counts with the corners of its raw, or of its other files where that has none.
+    """
+    sky, done = parsed_skymap(skymap), 0
+    for source in _sources(db, None):
+        for rows in _all_overlaps(conn, source, sky):
+            done += rows.images
+            yield done, rows
+
+
+class _Found(list[OverlapRow]):
+    """Rows from so many images."""
+
+    images = 0
+
+
+@lru_cache(maxsize=8)
+def parsed_skymap(text: str) -> SkyMap:
+    """Return a sky map that the registry keeps."""
+    from dbb.sky.skymap import parse_skymap
+
+    return parse_skymap(text, "the registry's sky map")
+
+
+def _sources(db: Database, filetype: Filetype | None) -> list[_Source]:
+    """Return where exposures' corners are found: the raws, then `filetype`, or all if None; each table once."""
+    filetypes = db.filetypes()
+    asked = list(filetypes.values()) if filetype is None or not _is_exposure(db, filetype) else [filetype]
+    sources: dict[str, _Source] = {}
+    for one in asked:
+        camera = db.mapper(one.name)
+        raw = None if camera is None else filetypes.get(camera.raw_filetype)
+        if raw is not None and not _is_exposure(db, raw):
+            raw = None
+        raw_table = None if raw is None else db.table(raw)
+        for kind, better in ((raw, None), (one, raw_table)):
+            table = None if kind is None else db.table(kind)
+            if kind is not None and table is not None and _is_exposure(db, kind) and table is not better:
+                sources.setdefault(table.name, _Source(table, db.keys(kind.name), better))
+    return list(sources.values())
+
+
+def _is_exposure(db: Database, filetype: Filetype) -> bool:
+    keys, own = db.keys(filetype.name), {column.name.lower() for column in filetype.columns}
+    return filetype.table is not None and {keys.visit.lower(), keys.detector.lower()} <= own
+
+
+def _depths(conn: sa.Connection) -> list[int]:
+    from dbb.sky.cells import DEPTHS, depth_ids
+
+    cell = image_corners.c.htm
+    used = [sa.exists().where(cell.between(*depth_ids(depth))).label(f"depth{depth}") for depth in DEPTHS]
+    return [depth for depth, is_used in zip(DEPTHS, conn.execute(sa.select(*used)).one(), strict=True) if is_used]
+
+
+def _check(sky: SkyMap, boxes: Boxes) -> None:
+    """See to it that what is asked for by name is there."""
+    for box in boxes:
+        if box.tract is not None:
+            tract = sky.tract(box.tract)
+            if box.patches is not None and len(box.patches) == 1:
+                tract.patch(next(iter(box.patches)))
+
+
+def _holds(box: Box, row: OverlapRow) -> bool:
+    return box.has_tract(row[0]) and (box.patches is None or row[1] in box.patches)
+
+
+def _patches(sky: SkyMap, boxes: Boxes) -> list[tuple[int, str, Floats]] | None:
+    """Return the patches in the boxes with their outlines, or None if there are many."""
+    wanted: dict[tuple[int, str], Floats] = {}
+    ids = sky.tract_ids()
+    for box in boxes:
+        if box.tracts is None and box.patches is None:
+            return None
+        numbers = [box.tract] if box.tract is not None else [number for number in ids if box.has_tract(number)]
+        if len(numbers) > _FEW_PATCHES:
+            return None
+        for number in numbers:
+            tract = sky.tract(number)
+            names = tract.patches() if box.patches is None else sorted(box.patches & _names(tract, box.patches))
+            if len(wanted) + len(names) > _FEW_PATCHES:
+                return None
+            wanted.update({(number, name): tract.patch(name) for name in names})
+    return [(number, name, outline) for (number, name), outline in wanted.items()]
+
+
+def _names(tract: Any, asked: frozenset[str]) -> frozenset[str]:
+    across, up = tract.grid.numbers
+    split = {name: [int(part) for part in name.split("x")] for name in asked}
+    return frozenset(name for name, (x, y) in split.items() if x < across and y < up)
+
+
+def _near(
+    conn: sa.Connection,
+    sources: Sequence[_Source],
+    depths: Sequence[int],
+    sky: SkyMap,
+    patches: Sequence[tuple[int, str, Floats]],
+) -> list[OverlapRow]:
+    from dbb.sky.cells import cell_ranges
+    from dbb.sky.htm import merged_ranges
+    from dbb.sky.polygons import overlapping
+
+    ranges = merged_ranges(one for _, _, outline in patches for depth in depths for one in cell_ranges(outline, depth))
+    rows: list[OverlapRow] = []
+    for source in sources:
+        visits, ccds, polygons = _candidates(conn, source, ranges)
+        for number, name, outline in patches:
+            hits = overlapping(outline, polygons).nonzero()[0].tolist()
+            rows += [(number, name, visits[hit], ccds[hit]) for hit in hits]
+    return rows
+
+
+def _candidates(
+    conn: sa.Connection, source: _Source, ranges: Sequence[tuple[int, int]]
+) -> tuple[Sequence[int], Sequence[int], Floats]:
+    import numpy as np
+
+    from dbb.sky.polygons import corner_polygons
+
+    given = rows_table(ranges, ("first", "last"), conn.dialect.name)
+    within = image_corners.c.htm.between(given.c.first, given.c.last)
+    statement = source.exposures(*(image_corners.c[name] for name in _CORNERS)).where(within)
+    found = conn.execute(statement).all()
+    visits, ccds, *corners = zip(*found, strict=True) if found else ((), (), *((),) * len(_CORNERS))
+    return visits, ccds, corner_polygons(np.array(corners, dtype=float).T)
+
+
+def _all_overlaps(conn: sa.Connection, source: _Source, sky: SkyMap) -> Iterator[_Found]:
+    import numpy as np
+
+    from dbb.sky.polygons import corner_polygons
+
+    number, last = image_corners.c.desfile_id, -1
+    statement = source.exposures(number, *(image_corners.c[name] for name in _CORNERS))
+    statement = statement.where(image_corners.c.htm.is_not(None)).order_by(number).limit(BATCH)
+    while images := conn.execute(statement.where(number > last)).all():
+        visits, ccds, numbers, *corners = zip(*images, strict=True)
+        polygons = corner_polygons(np.array(corners, dtype=float).T)
+        found = _Found(
+            (tract, patch, visits[row], ccds[row])
+            for rows, tract, patch in sky.overlaps(polygons)
+            for row in rows.tolist()
+        )
+        found.images = len(images)
+        yield found
+        last = numbers[-1]
