@@ -23,6 +23,7 @@ _BATCH = 5_000
 _TABLES = ("raw", "raw_visit")
 _VALIDITY = ("validStart", "validEnd")
 CALIB_FOLDER = "CALIB"
+_USUAL_KEYS = CameraKeys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class Layout:
     visit: Sequence[str]
     exposure: Sequence[str]
     calibrations: Sequence[str]
-    keys: CameraKeys = CameraKeys()
+    keys: CameraKeys = _USUAL_KEYS
     calib_root: str = CALIB_FOLDER
 
     def __post_init__(self) -> None:

@@ -137,9 +137,10 @@ def do(errand: Errand, scratch: Path | None) -> Outcome | DbbError:
         try:
             if errand.target is None or scratch is None:
                 return Outcome(*_pass_bytes(source, None), metadata, corners)
-            return Outcome(*_copy(source, Path(errand.target), scratch), metadata, corners, made=True)
-        except FileExistsError:
-            return _adopted(errand, metadata, corners)
+            try:
+                return Outcome(*_copy(source, Path(errand.target), scratch), metadata, corners, made=True)
+            except FileExistsError:
+                return _adopted(errand, metadata, corners)
         except OSError as error:
             return DbbError(f"{errand.source} cannot be copied to {errand.target}: {error.strerror}")
 
@@ -236,6 +237,8 @@ def _share(
 def _end(worker: subprocess.Popen[str]) -> None:
     worker.kill()
     worker.wait()
+    if worker.stdout is not None:
+        worker.stdout.close()
 
 
 def _write_requests(stream: IO[str], errands: Sequence[Errand], scratch: Path | None) -> None:

@@ -94,11 +94,11 @@ def compute_overlaps(
     Notes
     -----
     An exposure overlaps a patch if its image and the patch's outer region have a point in common. One transaction, two
-    statements for each 20 000 images.
+    statements for each 50 000 images.
     """
     from dbb.sky.skymap import read_skymap
 
-    sky = read_skymap(skymap)
+    sky = read_skymap(Path(skymap))
 
     def work(conn: sa.Connection) -> int:
         made, _ = make_version(conn, version, str(skymap), skymap=sky.text)
@@ -117,7 +117,7 @@ def compute_overlaps(
 def register_live_overlaps(
     db: Database, skymap: str | os.PathLike[str], *, version: str, dry_run: bool = False
 ) -> bool:
-    """Make an overlap version that has no rows: it is asked from the corners and a sky map; return False if it is there.
+    """Make an overlap version without rows, asked from the corners and a sky map; return False if it is there.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def register_live_overlaps(
     """
     from dbb.sky.skymap import read_skymap
 
-    sky = read_skymap(skymap)
+    sky = read_skymap(Path(skymap))
 
     def work(conn: sa.Connection) -> bool:
         return make_version(conn, version, str(skymap), skymap=sky.text, live=True)[1]

@@ -51,7 +51,8 @@ def open_url(url: str) -> IO[bytes]:
         return open(local_path(url), "rb")  # noqa: PTH123  a path given as text; closed by the caller
     import fsspec
 
-    return cast("IO[bytes]", fsspec.open(url, "rb", block_size=_BLOCK).open())
+    files, path = fsspec.core.url_to_fs(url)
+    return cast("IO[bytes]", files.open(path, "rb", block_size=_BLOCK))
 
 
 def is_compressed(name: str) -> bool:

@@ -156,14 +156,19 @@ def one_of(column: sa.ColumnElement[Any], values: Sequence[object], dialect: str
 
 
 def rows_table(
-    rows: Sequence[Sequence[object]], columns: Sequence[str], dialect: str, texts: Sequence[str] = ()
+    rows: Sequence[Sequence[object]] | None, columns: Sequence[str], dialect: str, texts: Sequence[str] = ()
 ) -> sa.Subquery:
-    """Return rows of integers, and of text in the columns `texts`, as a table that is one bound value."""
-    text = sa.literal(json.dumps(rows), sa.Text)
+    """Return rows of integers, and of text in the columns `texts`, as a table that is one bound value.
+
+    Without `rows` it is a JSON text that is given as ``rows`` when the statement is executed.
+    """
+    text = sa.bindparam("rows", type_=sa.Text) if rows is None else sa.literal(json.dumps(rows), sa.Text)
     if dialect == "postgresql":
         value = sa.func.json_array_elements(sa.cast(text, sa.JSON)).table_valued("value").c.value
         items = [sa.type_coerce(value, sa.JSON)[at].as_string() for at in range(len(columns))]
-        typed = [item if name in texts else sa.cast(item, sa.BigInteger) for item, name in zip(items, columns, strict=True)]
+        typed = [
+            item if name in texts else sa.cast(item, sa.BigInteger) for item, name in zip(items, columns, strict=True)
+        ]
     else:
         value = sa.func.json_each(text).table_valued("value").c.value
         typed = [sa.func.json_extract(value, f"$[{at}]") for at in range(len(columns))]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import sqlalchemy as sa
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     Floats: TypeAlias = npt.NDArray[np.float64]
 
 OverlapRow: TypeAlias = tuple[int, str, int, int]
-BATCH = 20_000
+_BATCH = 50_000
 _FEW_PATCHES = 200  # more are found by going through all images
 _CORNERS = tuple(column.name for column in image_corners.columns if column.name not in ("desfile_id", "htm"))
 NO_CORNERS = (
@@ -46,7 +47,9 @@ class _Source:
     def exposures(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
         """Return the SELECT of visit and detector of images, and `columns`, where no raw has corners instead."""
         own = self._exposure(self.table)
-        statement = sa.select(*own, *columns).where(self.table.c.desfile_id == image_corners.c.desfile_id)
+        statement = sa.select(*own, *columns).where(
+            self.table.c.desfile_id == image_corners.c.desfile_id
+        )
         # the exact test needs both: an overlap is of one visit and one detector
         statement = statement.where(*(column.is_not(None) for column in own))
         if self.raw is None:
@@ -56,7 +59,7 @@ class _Source:
         better = sa.select(raw.c.desfile_id).where(*same, theirs.c.desfile_id == raw.c.desfile_id)
         return statement.where(~better.correlate(self.table).exists())
 
-    def _exposure(self, table: sa.FromClause) -> list[sa.ColumnElement[int]]:
+    def _exposure(self, table: sa.FromClause) -> list[Any]:
         return [table.c[key.lower()] for key in (self.keys.visit, self.keys.detector)]
 
 
@@ -84,7 +87,7 @@ def live_overlaps(db: Database, conn: sa.Connection, filetype: Filetype, skymap:
     Notes
     -----
     One statement tells which depths of the index are in use; then one reads the candidates of each of the raws and of
-    `filetype`. Where more than 200 patches come into question all images are read, 20 000 at a time.
+    `filetype`. Where more than 200 patches come into question all images are read, 50 000 at a time.
     """
     sources = _sources(db, filetype)
     depths = _depths(conn)
@@ -99,9 +102,7 @@ def live_overlaps(db: Database, conn: sa.Connection, filetype: Filetype, skymap:
     return _near(conn, sources, depths, sky, patches)
 
 
-def computed_overlaps(
-    db: Database, conn: sa.Connection, skymap: str
-) -> Iterator[tuple[int, list[OverlapRow]]]:
+def computed_overlaps(db: Database, conn: sa.Connection, skymap: str) -> Iterator[tuple[int, list[OverlapRow]]]:
     """Give the overlaps of all exposures with corners in batches: number of images so far, and rows.
 
     An exposure counts with the corners of its raw, or of its other files where that has none.
@@ -151,11 +152,26 @@ def _is_exposure(db: Database, filetype: Filetype) -> bool:
 
 
 def _depths(conn: sa.Connection) -> list[int]:
+    from dbb.sky.cells import DEPTHS
+
+    return [depth for depth, is_used in zip(DEPTHS, conn.execute(_depths_used()).one(), strict=True) if is_used]
+
+
+# Making these statements takes longer than the databases need to answer them.
+@cache
+def _depths_used() -> sa.Select[Any]:
     from dbb.sky.cells import DEPTHS, depth_ids
 
     cell = image_corners.c.htm
-    used = [sa.exists().where(cell.between(*depth_ids(depth))).label(f"depth{depth}") for depth in DEPTHS]
-    return [depth for depth, is_used in zip(DEPTHS, conn.execute(sa.select(*used)).one(), strict=True) if is_used]
+    used: list[Any] = [sa.exists().where(cell.between(*depth_ids(depth))).label(f"depth{depth}") for depth in DEPTHS]
+    return sa.select(*used)
+
+
+@lru_cache(maxsize=64)
+def _candidates_of(source: _Source, dialect: str) -> sa.Select[Any]:
+    given = rows_table(None, ("first", "last"), dialect)
+    within = image_corners.c.htm.between(given.c.first, given.c.last)
+    return source.exposures(*(image_corners.c[name] for name in _CORNERS)).where(within)
 
 
 def _check(sky: SkyMap, boxes: Boxes) -> None:
@@ -224,10 +240,7 @@ def _candidates(
 
     from dbb.sky.polygons import corner_polygons
 
-    given = rows_table(ranges, ("first", "last"), conn.dialect.name)
-    within = image_corners.c.htm.between(given.c.first, given.c.last)
-    statement = source.exposures(*(image_corners.c[name] for name in _CORNERS)).where(within)
-    found = conn.execute(statement).all()
+    found = conn.execute(_candidates_of(source, conn.dialect.name), {"rows": json.dumps(ranges)}).all()
     visits, ccds, *corners = zip(*found, strict=True) if found else ((), (), *((),) * len(_CORNERS))
     return visits, ccds, corner_polygons(np.array(corners, dtype=float).T)
 
@@ -239,7 +252,7 @@ def _all_overlaps(conn: sa.Connection, source: _Source, sky: SkyMap) -> Iterator
 
     number, last = image_corners.c.desfile_id, -1
     statement = source.exposures(number, *(image_corners.c[name] for name in _CORNERS))
-    statement = statement.where(image_corners.c.htm.is_not(None)).order_by(number).limit(BATCH)
+    statement = statement.where(image_corners.c.htm.is_not(None)).order_by(number).limit(_BATCH)
     while images := conn.execute(statement.where(number > last)).all():
         visits, ccds, numbers, *corners = zip(*images, strict=True)
         polygons = corner_polygons(np.array(corners, dtype=float).T)

@@ -98,7 +98,13 @@ def make_version(
         raise UsageError("an overlap version needs a name")
     known = next((version for version in _versions(conn) if version.name == name), None)
     if known is None:
-        row = {"name": name, "source": source, "created_date": now(conn.dialect.name), "skymap": skymap, "live": live}
+        row: dict[str, object] = {
+            "name": name,
+            "source": source,
+            "created_date": now(conn.dialect.name),
+            "skymap": skymap,
+            "live": live,
+        }
         insert_missing(conn, overlap_version, [row])
         return find_version(conn, name), True
     if known.live != live:
@@ -127,13 +133,13 @@ def add_overlaps(conn: sa.Connection, version: OverlapVersion, rows: Sequence[Ov
     chosen = sa.select(sa.literal(version.id), *given.c).where(given.c.visit.is_not(None))
     insert = (postgresql if dialect == "postgresql" else sqlite).insert(overlap)
     statement = insert.from_select(["overlap_version_id", *OVERLAP_COLUMNS], chosen).on_conflict_do_nothing()
-    return conn.execute(statement).rowcount
+    return conn.execute(statement, execution_options={"preserve_rowcount": True}).rowcount
 
 
 def overlap_versions(conn: sa.Connection) -> list[tuple[OverlapVersion, int]]:
     """Return each overlap version and its number of rows."""
     statement = sa.select(overlap.c.overlap_version_id, sa.func.count()).group_by(overlap.c.overlap_version_id)
-    counts = {number: count for number, count in conn.execute(statement)}
+    counts = dict(tuple(row) for row in conn.execute(statement))
     return [(version, counts.get(version.id, 0)) for version in _versions(conn)]
 
 

@@ -179,8 +179,8 @@ def _files(conn: sa.Connection, numbers: list[int]) -> dict[tuple[int, int], Nod
         .order_by(desfile.c.id, place.c.archive_name)
     )
     found: dict[tuple[int, int], Node] = {}
-    for row in rows:
-        number, filename, compression, filetype, filesize, md5sum, attempt, archive, path = row
+    for number, filename, compression, filetype, filesize, md5sum, attempt, *place_of in rows:
+        archive, path = place_of
         relpath = None if path is None else join_relpath(path, filename, compression)
         facts = {
             "filename": filename,

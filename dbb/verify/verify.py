@@ -22,6 +22,8 @@ from dbb.verify.state import Findings, Problem, Progress, progress_file
 BATCH = 1_000
 _PIECE = 1 << 30
 _HASH = 8
+_REPOSITORY = frozenset({"repositoryCfg.yaml", "_mapper", "registry.sqlite3", "calibRegistry.sqlite3"})
+"""What makes a folder a Gen2 repository: nobody registers it, and where one was imported in place it stays."""
 _LEFT_OVER = re.compile(r"(?:.*/)?\.[^/]+\.dbb-[0-9a-f]{8}(?:/.*)?", re.DOTALL)
 Report = Callable[[int], object]
 
@@ -287,7 +289,12 @@ class _Verification:
         problems = [
             Problem(archive, _shown(one.path), UNREADABLE, "a folder", one.error) for one in folders if one.error
         ]
-        there = [f"{one.path}/{name}" if one.path else name for one in folders for name in one.names]
+        there = [
+            f"{one.path}/{name}" if one.path else name
+            for one in folders
+            for name in one.names
+            if name not in _REPOSITORY
+        ]
         there = [relpath for relpath in there if self.question.takes(archive, relpath)]
         known: set[str] = set()
         for start in range(0, len(there), BATCH):

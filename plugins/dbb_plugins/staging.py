@@ -241,7 +241,8 @@ def _most_tries(error: Exception) -> int:
 
 
 def _reason(error: Exception, request: StageRequest) -> str:
-    if isinstance(error, FileNotFoundError) and Path(request.target).parent.is_dir():
+    gone = isinstance(error, FileNotFoundError) or getattr(error, "status", None) == 404
+    if gone and Path(request.target).parent.is_dir():
         return "it is not there"
     if isinstance(error, IntegrityError):
         return str(error)

@@ -62,10 +62,10 @@ def test_problems_are_rows_and_the_code_is_1(archive: Path, capsys: pytest.Captu
 def test_repair_says_what_it_did_and_a_dry_run_what_it_would(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Registry(f"sqlite:///{archive.parent}/db/registry.db") as registry, registry.engine.begin() as conn:
         conn.exec_driver_sql("UPDATE desfile SET md5sum = NULL WHERE filetype = 'calexp'")
-    assert "38 would be filled" in call(capsys, "verify", "--checksums", "--repair", "--dry-run")[2]
+    assert "145 would be filled" in call(capsys, "verify", "--checksums", "--repair", "--dry-run")[2]
     code, out, err = call(capsys, "verify", "--checksums", "--repair", "--format", "csv")
     assert (code, out) == (0, "archive,relpath,problem,expected,found,repair\n")
-    assert ": 38 were filled\n" in err
+    assert ": 145 were filled\n" in err
 
 
 @pytest.mark.parametrize(

@@ -365,15 +365,13 @@ def test_a_fixed_name_that_is_too_long_for_the_file_system_is_refused(demo: Demo
 
 
 @pytest.mark.parametrize("given", [["--refcat", "ps1"], ["--spec"]])
-def test_reference_catalogues_are_refused_with_what_to_do_instead(
-    demo: Demo, refusal: Refusal, given: list[str]
-) -> None:
+def test_an_unknown_reference_catalogue_is_refused(demo: Demo, refusal: Refusal, given: list[str]) -> None:
     if given == ["--spec"]:
-        err = refusal.spec(1, f'{RAW}[[refcats]]\nname = "ps1"\n', demo.url)
+        err = refusal.spec(5, f'{RAW}[[refcats]]\nname = "ps1"\n', demo.url)
     else:
-        err = refusal(1, "--mapper", "hsc", "--dataset", "raw", "--registry", demo.url, *given)
-    assert "reference catalogues cannot be staged by this dbb yet" in err
-    assert "[[files]]" in err
+        err = refusal(5, "--mapper", "hsc", "--dataset", "raw", "--registry", demo.url, *given)
+    assert "unknown reference catalogue 'ps1'" in err
+    assert "dbb refcat add" in err
 
 
 @pytest.mark.parametrize("stage", ["symlink", "hardlink", "copy"])

@@ -124,7 +124,10 @@ def test_one_version_needs_no_name_and_several_do(registry: Registry) -> None:
     with pytest.raises(NotFoundError, match=r"unknown overlap version 'w1'; known: v1, v2"):
         found(registry, "tract = 1", overlaps="w1")
     with registry.read() as conn:
-        assert [(version.way, rows) for version, rows in overlap_versions(conn)] == [("v1 (table)", 6), ("v2 (table)", 1)]
+        assert [(version.way, rows) for version, rows in overlap_versions(conn)] == [
+            ("v1 (table)", 6),
+            ("v2 (table)", 1),
+        ]
 
 
 def test_rows_are_added_to_a_version_once(registry: Registry) -> None:

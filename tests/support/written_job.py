@@ -7,7 +7,7 @@ from pathlib import Path
 
 from demo_survey import Survey
 
-from dbb.butler import InputSpec, OutputSpec, RepoSpec, Repository, materialize_repo
+from dbb.butler import InputSpec, OutputSpec, Repository, RepoSpec, materialize_repo
 
 RUN = "Ht0_r20p01"
 OUTPUTS = ("calexp", "src", "deepCoadd_calexp", "processCcd_metadata")
@@ -21,7 +21,9 @@ def fits(text: str, cards: Mapping[str, object] | None = None) -> bytes:
     return "".join(line.ljust(80) for line in [*lines, "END"]).ljust(2880).encode()
 
 
-def make_job(survey: Survey, folder: Path, visits: int = 1, ccds: int = 2, *, run: str = RUN, era: str = "both") -> Path:
+def make_job(
+    survey: Survey, folder: Path, visits: int = 1, ccds: int = 2, *, run: str = RUN, era: str = "both"
+) -> Path:
     """Register raws and lay out a job that reads them."""
     for visit in range(903334, 903334 + 2 * visits, 2):
         for ccd in range(ccds):

@@ -115,7 +115,9 @@ def test_a_plugin_that_fails_when_asked_is_reported_then(site: Path, caplog: pyt
 
 def test_an_unknown_mapper_is_answered_with_the_nearest_first(site: Path) -> None:
     install(site, "good", GOOD)
-    with pytest.raises(NotFoundError, match=r"unknown mapper 'dumycam'; known: dummycam, decam, generic, hsc\. See 'dbb plugins'"):
+    with pytest.raises(
+        NotFoundError, match=r"unknown mapper 'dumycam'; known: dummycam, decam, generic, hsc\. See 'dbb plugins'"
+    ):
         load_plugins().mapper("dumycam")
 
 

@@ -53,8 +53,8 @@ def load(table: str, version: str, registry: str | None, dry_run: bool) -> None:
 def compute(skymap: str, version: str, registry: str | None, dry_run: bool) -> None:
     """Fill a version with what overlaps by the corners of the images in the registry and a sky map.
 
-    An exposure counts with the corners of its raw, or of its other files where that has none. Rows that are there already
-    are kept: run it again when exposures have come.
+    An exposure counts with the corners of its raw, or of its other files where that has none. Rows that are there
+    already are kept: run it again when exposures have come.
 
     \b
     Example:
