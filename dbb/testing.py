@@ -306,6 +306,14 @@ class StageInContract:
             "unchecked": served[1],
         }
 
+    def test_of_a_request_with_an_offset_only_that_part_comes(
+        self, stage_in: Callable[..., Any], served: tuple[str, bytes], tmp_path: Path
+    ) -> None:
+        """Of a large tar a job needs little; a store that cannot give parts says so in the outcome."""
+        url, content = served
+        (outcome,) = stage_in(requests=[StageRequest(url, str(tmp_path / "part"), 4, offset=2)])
+        assert outcome.error or (tmp_path / "part").read_bytes() == content[2:6]
+
     def test_sources_of_another_kind_are_passed_on(self, stage_in: Callable[..., Any], tmp_path: Path) -> None:
         """Another plug-in may know them."""
         assert stage_in(requests=[StageRequest("unheard-of://a/b", str(tmp_path / "b"))]) is None

@@ -8,9 +8,9 @@ from dbb.sky import Corners
 
 _BATCH = 10_000
 _TO_2 = """
-ALTER TABLE image_corners ADD COLUMN htm BIGINT;
+ALTER TABLE image_corners ADD COLUMN cell BIGINT;
 DROP INDEX IF EXISTS ix_image_corners_centre;
-CREATE INDEX ix_image_corners_htm ON image_corners (htm);
+CREATE INDEX ix_image_corners_cell ON image_corners (cell);
 CREATE INDEX ix_desfile_task ON desfile (wgb_task_id);
 ALTER TABLE overlap_version ADD COLUMN skymap TEXT;
 ALTER TABLE overlap_version ADD COLUMN live BOOLEAN DEFAULT {false} NOT NULL;
@@ -55,14 +55,14 @@ def _fill_cells(conn: sa.Connection) -> None:
 
     from dbb.sky.cells import image_cells
 
-    corners = sa.table("image_corners", *(sa.column(name) for name in ("desfile_id", "htm", *Corners.__slots__)))
+    corners = sa.table("image_corners", *(sa.column(name) for name in ("desfile_id", "cell", *Corners.__slots__)))
     select = sa.select(corners.c.desfile_id, *(corners.c[name] for name in Corners.__slots__))
-    update = sa.update(corners).where(corners.c.desfile_id == sa.bindparam("file")).values(htm=sa.bindparam("cell"))
+    update = sa.update(corners).where(corners.c.desfile_id == sa.bindparam("file")).values(cell=sa.bindparam("place"))
     last = -1
     # by number and not with one open cursor: the rows that it reads are those that change
     while rows := conn.execute(
         select.where(corners.c.desfile_id > last).order_by(corners.c.desfile_id).limit(_BATCH)
     ).all():
         cells = image_cells(np.array([row[1:] for row in rows], dtype=float))
-        conn.execute(update, [{"file": row[0], "cell": int(cell)} for row, cell in zip(rows, cells, strict=True)])
+        conn.execute(update, [{"file": row[0], "place": int(cell)} for row, cell in zip(rows, cells, strict=True)])
         last = rows[-1][0]

@@ -145,8 +145,8 @@ image_corners = sa.Table(
     *(sa.Column(name, sa.Double) for name in ("ra_cent", "dec_cent")),
     *(sa.Column(f"{axis}c{corner}", sa.Double) for corner in (1, 2, 3, 4) for axis in ("ra", "dec")),
     # where the image lies, coarsely: see dbb.sky.cells
-    sa.Column("htm", sa.BigInteger),
-    sa.Index("ix_image_corners_htm", "htm"),
+    sa.Column("cell", sa.BigInteger),
+    sa.Index("ix_image_corners_cell", "cell"),
 )
 ops_proctag_def = sa.Table("ops_proctag_def", metadata, _name("tag", primary_key=True), _name("description"))
 proctag = sa.Table(

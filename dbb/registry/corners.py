@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from dbb.sky.skymap import SkyMap
+    from dbb.sky.tracts import Tract
 
     Floats: TypeAlias = npt.NDArray[np.float64]
+    _Patch: TypeAlias = tuple[Tract, tuple[int, int], str]
 
 OverlapRow: TypeAlias = tuple[int, str, int, int]
 _BATCH = 50_000
 _FEW_PATCHES = 200  # more are found by going through all images
-_CORNERS = tuple(column.name for column in image_corners.columns if column.name not in ("desfile_id", "htm"))
+_CORNERS = tuple(column.name for column in image_corners.columns if column.name not in ("desfile_id", "cell"))
 NO_CORNERS = (
     "no exposure has corners in the registry, so what overlaps a patch cannot be found: ingest files with their corners"
     " (ra_cent … decc4), or load a table of overlaps with 'dbb overlaps load'"
@@ -47,9 +49,7 @@ class _Source:
     def exposures(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
         """Return the SELECT of visit and detector of images, and `columns`, where no raw has corners instead."""
         own = self._exposure(self.table)
-        statement = sa.select(*own, *columns).where(
-            self.table.c.desfile_id == image_corners.c.desfile_id
-        )
+        statement = sa.select(*own, *columns).where(self.table.c.desfile_id == image_corners.c.desfile_id)
         # the exact test needs both: an overlap is of one visit and one detector
         statement = statement.where(*(column.is_not(None) for column in own))
         if self.raw is None:
@@ -86,12 +86,12 @@ def live_overlaps(db: Database, conn: sa.Connection, filetype: Filetype, skymap:
 
     Notes
     -----
-    One statement tells which depths of the index are in use; then one reads the candidates of each of the raws and of
+    One statement tells which classes of the index are in use; then one reads the candidates of each of the raws and of
     `filetype`. Where more than 200 patches come into question all images are read, 50 000 at a time.
     """
     sources = _sources(db, filetype)
-    depths = _depths(conn)
-    if not depths:
+    classes = _classes(conn)
+    if not classes:
         raise MissingError(NO_CORNERS)
     sky = parsed_skymap(skymap)
     _check(sky, boxes)
@@ -99,7 +99,7 @@ def live_overlaps(db: Database, conn: sa.Connection, filetype: Filetype, skymap:
     if patches is None:
         found = (row for source in sources for rows in _all_overlaps(conn, source, sky) for row in rows)
         return [row for row in found if any(_holds(box, row) for box in boxes)]
-    return _near(conn, sources, depths, sky, patches)
+    return _near(conn, sources, classes, patches)
 
 
 def computed_overlaps(db: Database, conn: sa.Connection, skymap: str) -> Iterator[tuple[int, list[OverlapRow]]]:
@@ -151,26 +151,25 @@ def _is_exposure(db: Database, filetype: Filetype) -> bool:
     return filetype.table is not None and {keys.visit.lower(), keys.detector.lower()} <= own
 
 
-def _depths(conn: sa.Connection) -> list[int]:
-    from dbb.sky.cells import DEPTHS
-
-    return [depth for depth, is_used in zip(DEPTHS, conn.execute(_depths_used()).one(), strict=True) if is_used]
+def _classes(conn: sa.Connection) -> list[int]:
+    """Return the classes of size that images in the registry have."""
+    return [number for number, is_used in enumerate(conn.execute(_classes_used()).one()) if is_used]
 
 
 # Making these statements takes longer than the databases need to answer them.
 @cache
-def _depths_used() -> sa.Select[Any]:
-    from dbb.sky.cells import DEPTHS, depth_ids
+def _classes_used() -> sa.Select[Any]:
+    from dbb.sky.cells import CLASSES, class_cells
 
-    cell = image_corners.c.htm
-    used: list[Any] = [sa.exists().where(cell.between(*depth_ids(depth))).label(f"depth{depth}") for depth in DEPTHS]
+    cell = image_corners.c.cell
+    used: list[Any] = [sa.exists().where(cell.between(*class_cells(one))).label(f"class{one}") for one in CLASSES]
     return sa.select(*used)
 
 
 @lru_cache(maxsize=64)
 def _candidates_of(source: _Source, dialect: str) -> sa.Select[Any]:
     given = rows_table(None, ("first", "last"), dialect)
-    within = image_corners.c.htm.between(given.c.first, given.c.last)
+    within = image_corners.c.cell.between(given.c.first, given.c.last)
     return source.exposures(*(image_corners.c[name] for name in _CORNERS)).where(within)
 
 
@@ -180,16 +179,16 @@ def _check(sky: SkyMap, boxes: Boxes) -> None:
         if box.tract is not None:
             tract = sky.tract(box.tract)
             if box.patches is not None and len(box.patches) == 1:
-                tract.patch(next(iter(box.patches)))
+                tract.place(next(iter(box.patches)))
 
 
 def _holds(box: Box, row: OverlapRow) -> bool:
     return box.has_tract(row[0]) and (box.patches is None or row[1] in box.patches)
 
 
-def _patches(sky: SkyMap, boxes: Boxes) -> list[tuple[int, str, Floats]] | None:
-    """Return the patches in the boxes with their outlines, or None if there are many."""
-    wanted: dict[tuple[int, str], Floats] = {}
+def _patches(sky: SkyMap, boxes: Boxes) -> list[_Patch] | None:
+    """Return the patches in the boxes, or None if there are many."""
+    wanted: dict[tuple[int, str], _Patch] = {}
     ids = sky.tract_ids()
     for box in boxes:
         if box.tracts is None and box.patches is None:
@@ -199,37 +198,28 @@ def _patches(sky: SkyMap, boxes: Boxes) -> list[tuple[int, str, Floats]] | None:
             return None
         for number in numbers:
             tract = sky.tract(number)
-            names = tract.patches() if box.patches is None else sorted(box.patches & _names(tract, box.patches))
-            if len(wanted) + len(names) > _FEW_PATCHES:
+            names = tract.patches() if box.patches is None else sorted(box.patches)
+            places = {name: tract.place(name) for name in names if tract.has(name)}
+            if len(wanted) + len(places) > _FEW_PATCHES:
                 return None
-            wanted.update({(number, name): tract.patch(name) for name in names})
-    return [(number, name, outline) for (number, name), outline in wanted.items()]
-
-
-def _names(tract: Any, asked: frozenset[str]) -> frozenset[str]:
-    across, up = tract.grid.numbers
-    split = {name: [int(part) for part in name.split("x")] for name in asked}
-    return frozenset(name for name, (x, y) in split.items() if x < across and y < up)
+            wanted.update({(number, name): (tract, place, name) for name, place in places.items()})
+    return list(wanted.values())
 
 
 def _near(
-    conn: sa.Connection,
-    sources: Sequence[_Source],
-    depths: Sequence[int],
-    sky: SkyMap,
-    patches: Sequence[tuple[int, str, Floats]],
+    conn: sa.Connection, sources: Sequence[_Source], classes: Sequence[int], patches: Sequence[_Patch]
 ) -> list[OverlapRow]:
     from dbb.sky.cells import cell_ranges
     from dbb.sky.htm import merged_ranges
-    from dbb.sky.polygons import overlapping
 
-    ranges = merged_ranges(one for _, _, outline in patches for depth in depths for one in cell_ranges(outline, depth))
+    circles = [tract.circle(*place) for tract, place, _ in patches]
+    ranges = merged_ranges(one for circle in circles for number in classes for one in cell_ranges(*circle, number))
     rows: list[OverlapRow] = []
     for source in sources:
         visits, ccds, polygons = _candidates(conn, source, ranges)
-        for number, name, outline in patches:
-            hits = overlapping(outline, polygons).nonzero()[0].tolist()
-            rows += [(number, name, visits[hit], ccds[hit]) for hit in hits]
+        for tract, place, name in patches:
+            hits = tract.overlapping(*place, polygons).nonzero()[0].tolist()
+            rows += [(tract.id, name, visits[hit], ccds[hit]) for hit in hits]
     return rows
 
 
@@ -252,7 +242,7 @@ def _all_overlaps(conn: sa.Connection, source: _Source, sky: SkyMap) -> Iterator
 
     number, last = image_corners.c.desfile_id, -1
     statement = source.exposures(number, *(image_corners.c[name] for name in _CORNERS))
-    statement = statement.where(image_corners.c.htm.is_not(None)).order_by(number).limit(_BATCH)
+    statement = statement.where(image_corners.c.cell.is_not(None)).order_by(number).limit(_BATCH)
     while images := conn.execute(statement.where(number > last)).all():
         visits, ccds, numbers, *corners = zip(*images, strict=True)
         polygons = corner_polygons(np.array(corners, dtype=float).T)

@@ -215,7 +215,7 @@ def _insert_corners(conn: sa.Connection, rows: Sequence[tuple[float, ...]]) -> N
     from dbb.sky.cells import image_cells
 
     cells = image_cells(np.array([row[1:] for row in rows], dtype=float)).tolist()
-    columns = ["desfile_id", *(field.name for field in fields(Corners)), "htm"]
+    columns = ["desfile_id", *(field.name for field in fields(Corners)), "cell"]
     insert_rows(conn, image_corners, columns, [(*row, cell) for row, cell in zip(rows, cells, strict=True)])
 
 

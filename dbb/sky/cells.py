@@ -1,27 +1,32 @@
-"""The coarse index of images: the column ``htm`` of ``image_corners``.
+"""The coarse index of images: the column ``cell`` of ``image_corners``.
 
-An image's cell is the HTM trixel, of a depth that its size chooses, in which the centre of its bounding circle lies.
-The images near a region are then, for each depth in use, those whose cell is in some ranges of ids; the exact test
-comes after. One column with an ordinary index serves images of all sizes, since ids of different depths never coincide.
+Images are put into classes by size, and for each class the sky is cut into zones of declination that are as high as its
+largest images. An image's cell is one number made of its class, the zone of the centre of its bounding circle, and that
+The images near a region are then, for each class in use and each zone in reach, those whose
+cell is in a range; the exact test comes after. One column with an ordinary index serves images of all sizes. This is the
+zones algorithm (Gray, Nieto-Santisteban and Szalay 2007, MSR-TR-2006-52) in a single integer.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+import math
 
 import numpy as np
 import numpy.typing as npt
 
-from dbb.sky.htm import Ids, htm_ids, merged_ranges, near_circles
-from dbb.sky.polygons import Floats, bounding_circles, corner_polygons, pairs_overlapping
+from dbb.sky.polygons import bounding_circles, corner_polygons
 
-DEPTHS = range(13)  # the last is for images up to 80 arcseconds; smaller ones gain nothing from smaller cells
+Cells = npt.NDArray[np.int64]
 
-_MOST_RANGES = 64
-_ENOUGH = 400  # trixels looked at; more make the ranges tighter than they can be when there are 64 of them
+CLASSES = range(13)  # the last is for images up to 80 arcseconds; smaller ones gain nothing from lower zones
+
+_RA_BITS, _ZONE_BITS = 28, 16
+_RA_STEPS = 1 << _RA_BITS
+_MOST_ZONES = 200
+_SLACK = 1e-9  # degrees, far above the rounding of what is computed here
 
 
-def image_cells(corners: npt.ArrayLike) -> Ids:
+def image_cells(corners: npt.ArrayLike) -> Cells:
     """Return the cells of images.
 
     Parameters
@@ -31,66 +36,93 @@ def image_cells(corners: npt.ArrayLike) -> Ids:
 
     Returns
     -------
-    Ids
-        Shape (N,), each at the greatest of `DEPTHS` whose `largest_radius` is not less than the image's.
+    Cells
+        Shape (N,), each of the last of `CLASSES` whose `largest_radius` is not less than the image's.
     """
     centres, radii = bounding_circles(corner_polygons(corners))
-    depths = np.zeros(len(radii), dtype=np.int64)
-    for depth in DEPTHS[1:]:
-        depths += radii <= largest_radius(depth)
-    cells = np.zeros(len(radii), dtype=np.int64)
-    for depth in np.unique(depths):
-        rows = depths == depth
-        cells[rows] = htm_ids(centres[rows], int(depth))
+    classes = np.zeros(len(radii), dtype=np.int64)
+    for one in CLASSES[1:]:
+        classes += radii <= largest_radius(one)
+    x, y, z = centres.T
+    ra = np.degrees(np.arctan2(y, x)) % 360.0
+    heights = np.array([largest_radius(one) for one in CLASSES])[classes]
+    zones = ((np.degrees(np.arctan2(z, np.hypot(x, y))) + 90.0) / heights).astype(np.int64)
+    steps = np.minimum((ra / 360.0 * _RA_STEPS).astype(np.int64), _RA_STEPS - 1)
+    cells: Cells = ((classes << _ZONE_BITS | zones) << _RA_BITS) | steps
     return cells
 
 
-def largest_radius(depth: int) -> float:
-    """Return the bounding radius, in degrees, of the largest images at a depth; about the side of a trixel."""
-    return 90 / 2**depth if depth else 180.0
+def largest_radius(number: int) -> float:
+    """Return the bounding radius, in degrees, of the largest images of a class; also the height of its zones."""
+    return 90 / 2**number if number else 180.0
 
 
-def depth_ids(depth: int) -> tuple[int, int]:
-    """Return the first and last id of a depth.
+def class_cells(number: int) -> tuple[int, int]:
+    """Return the first and last cell of a class.
 
     Examples
     --------
-    >>> depth_ids(0), depth_ids(1)
-    ((8, 15), (32, 63))
+    >>> class_cells(0), class_cells(1)[0]
+    ((0, 17592186044415), 17592186044416)
     """
-    return 8 * 4**depth, 16 * 4**depth - 1
+    size = 1 << (_ZONE_BITS + _RA_BITS)
+    return number * size, (number + 1) * size - 1
 
 
-def cell_ranges(region: Floats, depth: int, margin: float = 0.0) -> list[tuple[int, int]]:
-    """Return where the images near a region are in the index.
+def cell_ranges(ra: float, dec: float, radius: float, number: int) -> list[tuple[int, int]]:
+    """Return where the images near a circle are in the index.
 
     Parameters
     ----------
-    region
-        Convex polygon, shape (K, 3).
-    depth
-        One of `DEPTHS`.
-    margin
-        Degrees.
+    ra, dec, radius
+        The circle, in degrees.
+    number
+        One of `CLASSES`.
 
     Returns
     -------
     list
-        At most 64 ranges, first and last id, in order. Every image of this depth that is within the margin of the
-        region has its cell in one of them; that of an image farther away may be, too.
+        First and last cell of ranges that do not overlap, in order. Every image of this class that is no farther from
+        the circle's centre than the radius has its cell in one of them; that of an image farther away may be, too.
+
+    Notes
+    -----
+    Microseconds for each zone in reach; beyond 200 zones, which only a region much larger than the images has, these
+    are taken whole.
     """
-    # An image near the region has a point within the margin of it, and that point is within the image's radius of
-    # the centre that its cell holds.
-    reach = min(margin + largest_radius(depth), 180.0)
-    alone = region[None]
-    _, ids, triangles = near_circles(bounding_circles(alone), depth, reach, enough=_ENOUGH)
-    ids = ids[pairs_overlapping(alone, triangles, reach)]
-    below = 4 ** (depth - (int(ids[0]).bit_length() - 4) // 2) if len(ids) else 1
-    ranges = merged_ranges((int(one) * below, int(one) * below + below - 1) for one in ids)
-    if len(ranges) <= _MOST_RANGES:
-        return ranges
-    gaps = np.array([after[0] - before[1] for before, after in pairwise(ranges)])
-    kept = np.sort(np.argsort(-gaps, kind="stable")[: _MOST_RANGES - 1])
-    firsts = [ranges[0][0], *(ranges[i + 1][0] for i in kept)]
-    lasts = [*(ranges[i][1] for i in kept), ranges[-1][1]]
-    return list(zip(firsts, lasts, strict=True))
+    # a point of such an image is within the radius, and the centre of its bounding circle as much farther at most
+    height = largest_radius(number)
+    reach = radius + height + _SLACK
+    first = max(math.floor((dec - reach + 90.0) / height), 0)
+    last = math.floor((min(dec + reach, 90.0) + 90.0) / height)
+    base = number << _ZONE_BITS
+    if last - first >= _MOST_ZONES:
+        return [(base + first << _RA_BITS, (base + last + 1 << _RA_BITS) - 1)]
+    ranges = []
+    for zone in range(first, last + 1):
+        low = zone * height - 90.0
+        half = _half_width(dec, reach, low - _SLACK, low + height + _SLACK)
+        start = base + zone << _RA_BITS
+        ranges += [(start + begin, start + end) for begin, end in _steps(ra, half)]
+    return ranges
+
+
+def _half_width(dec: float, radius: float, low: float, high: float) -> float:
+    """Return by how many degrees of right ascension a circle reaches from its centre between two declinations."""
+    if abs(dec) + radius >= 90.0 - _SLACK:
+        return 180.0
+    # it is widest where a meridian touches it, which is nearer to the pole than its centre
+    widest = math.degrees(math.asin(math.sin(math.radians(dec)) / math.cos(math.radians(radius))))
+    at = math.radians(min(max(widest, low, dec - radius), high, dec + radius))
+    centre, reach = math.radians(dec), math.radians(radius)
+    cosine = (math.cos(reach) - math.sin(centre) * math.sin(at)) / (math.cos(centre) * math.cos(at))
+    return math.degrees(math.acos(min(max(cosine, -1.0), 1.0))) + 1e-6
+
+
+def _steps(ra: float, half: float) -> list[tuple[int, int]]:
+    """Return the steps of right ascension around `ra`, in two parts where they go across 0."""
+    if half >= 180.0:
+        return [(0, _RA_STEPS - 1)]
+    begin, end = (math.floor((ra + side) / 360.0 * _RA_STEPS) for side in (-half, half))
+    begin, end = begin % _RA_STEPS, end % _RA_STEPS
+    return [(begin, end)] if begin <= end else [(0, end), (begin, _RA_STEPS - 1)]

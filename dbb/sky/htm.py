@@ -177,9 +177,7 @@ def trixels_near(polygons: Sequence[Floats], depth: int, margin: float) -> list[
     return [int(one) for one in np.unique(ids[pairs_overlapping(padded[rows], triangles, margin)])]
 
 
-def near_circles(
-    circles: tuple[Floats, Floats], depth: int, margin: float, enough: int | None = None
-) -> tuple[npt.NDArray[np.intp], Ids, Floats]:
+def near_circles(circles: tuple[Floats, Floats], depth: int, margin: float) -> tuple[npt.NDArray[np.intp], Ids, Floats]:
     """Return pairs of circle and trixel whose bounding circle is within a margin of it.
 
     Parameters
@@ -190,8 +188,6 @@ def near_circles(
         Depth of the trixels.
     margin
         Degrees.
-    enough
-        If given, stop at a lesser depth when so many pairs are found.
 
     Returns
     -------
@@ -206,8 +202,6 @@ def near_circles(
             triangles = _divided(triangles).reshape(-1, 3, 3)
         near: Flags = circles_near((circles[0][rows], circles[1][rows]), bounding_circles(triangles), margin)
         rows, ids, triangles = rows[near], ids[near], triangles[near]
-        if enough is not None and len(ids) >= enough:
-            break
     return rows, ids, triangles
 
 

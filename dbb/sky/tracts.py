@@ -6,6 +6,7 @@ less than LSST does, so that a tract goes from 0 to the number of its pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +15,15 @@ import numpy.typing as npt
 
 from dbb.errors import NotFoundError, UsageError
 from dbb.patch import stored_patch
-from dbb.sky.polygons import Floats, bounding_circles, circles_near, pairs_overlapping, unit_vectors
+from dbb.sky.polygons import (
+    TOLERANCE,
+    Flags,
+    Floats,
+    bounding_circles,
+    circles_near,
+    pairs_overlapping,
+    unit_vectors,
+)
 
 Rows = npt.NDArray[np.intp]
 
@@ -123,16 +132,82 @@ class Tract:
         UsageError
             If `name` is no patch name.
         """
-        try:
-            x, y = (int(part) for part in stored_patch(name).split("x"))
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        x, y = self.place(name)
+        polygon: Floats = self._patch_polygons(np.array([x]), np.array([y]))[0]
+        return polygon
+
+    def place(self, name: str) -> tuple[int, int]:
+        """Return the column and row of a patch, from 0; errors as of `patch`."""
+        x, y = _numbers(name)
         across, up = self.grid.numbers
         if x >= across or y >= up:
             hint = f"tract {self.id} is {across} x {up} patches, 0x0 to {across - 1}x{up - 1}"
             raise NotFoundError("patch", name, hint=hint)
-        polygon: Floats = self._patch_polygons(np.array([x]), np.array([y]))[0]
-        return polygon
+        return x, y
+
+    def has(self, name: str) -> bool:
+        """Whether the tract has a patch of this name."""
+        return all(part < number for part, number in zip(_numbers(name), self.grid.numbers, strict=True))
+
+    def circle(self, x: int, y: int) -> tuple[float, float, float]:
+        """Return right ascension, declination and radius in degrees of a circle around a patch's outer region."""
+        (left, right), (bottom, top) = self.grid.outer(0, x), self.grid.outer(1, y)
+        middle = [(left + right) / 2], [(bottom + top) / 2]
+        across = np.array([*middle[0], left, right, right, left])
+        up = np.array([*middle[1], bottom, bottom, top, top])
+        centre, *corners = self.grid.sky([self.ra], [self.dec], across, up)[0]
+        chord = float(np.sqrt(((np.array(corners) - centre) ** 2).sum(axis=1).max()))
+        (east, north, pole) = centre.tolist()
+        ra, dec = math.degrees(math.atan2(north, east)), math.degrees(math.atan2(pole, math.hypot(east, north)))
+        return ra, dec, math.degrees(2 * math.asin(min(chord / 2, 1.0)))
+
+    def overlapping(self, x: npt.ArrayLike, y: npt.ArrayLike, polygons: Floats) -> Flags:
+        """Tell which images overlap a patch, or each its own one.
+
+        Parameters
+        ----------
+        x, y
+            Columns and rows of patches: numbers, or of shape (N,).
+        polygons
+            Outlines of images, shape (N, M, 3).
+
+        Returns
+        -------
+        Flags
+            Shape (N,). Both are closed: those that only touch count, within 1e-12 radians.
+        """
+        # Great circles are straight lines in the tangent plane, where a patch is an upright rectangle: two convex
+        # polygons on the near side are apart exactly if a side of one of them has the other one beyond it.
+        x, y = np.broadcast_to(x, len(polygons)), np.broadcast_to(y, len(polygons))
+        seen = self._seen(polygons)
+        if seen.all():
+            return self._meeting(x, y, polygons)
+        result, away = seen.copy(), ~seen
+        result[seen] = self._meeting(x[seen], y[seen], polygons[seen])
+        patches = self._patch_polygons(x[away], y[away])
+        near = circles_near(bounding_circles(polygons[away]), bounding_circles(patches), 0.0)
+        result[away] = near & pairs_overlapping(polygons[away], patches)
+        return result
+
+    def _seen(self, polygons: Floats) -> Flags:
+        """Tell which polygons have a place in the plane of the tract: all of them is on its side of the sky."""
+        seen: Flags = (polygons @ unit_vectors(self.ra, self.dec)).min(axis=1) > 0.01
+        return seen
+
+    def _meeting(self, x: Rows, y: Rows, polygons: Floats) -> Flags:
+        tolerance = TOLERANCE / np.radians(self.grid.pixel_scale / 3600)
+        across, up = self.grid.pixels(self.ra, self.dec, polygons)
+        (left, right), (bottom, top) = self.grid.outer(0, x), self.grid.outer(1, y)
+        met: Flags = (across.max(axis=1) >= left - tolerance) & (across.min(axis=1) <= right + tolerance)
+        met &= (up.max(axis=1) >= bottom - tolerance) & (up.min(axis=1) <= top + tolerance)
+        # along the normal of each side of the image: where the patch's middle is, and how far the patch reaches from it
+        dx, dy = np.roll(across, -1, axis=1) - across, np.roll(up, -1, axis=1) - up
+        middle_x, middle_y = (left + right)[:, None] / 2, (bottom + top)[:, None] / 2
+        beyond = dx * (middle_y - up) - dy * (middle_x - across)
+        reach = (np.abs(dy) * (right - left)[:, None] + np.abs(dx) * (top - bottom)[:, None]) / 2
+        turn = np.sign((across * np.roll(up, -1, axis=1) - np.roll(across, -1, axis=1) * up).sum(axis=1))[:, None]
+        met &= (turn * beyond >= -(reach + tolerance * np.hypot(dx, dy))).all(axis=1)
+        return met
 
     def overlaps(self, polygons: Floats) -> Iterator[tuple[Rows, str]]:
         """Give each patch that overlaps any of some polygons, in order, with the indices of these.
@@ -143,15 +218,11 @@ class Tract:
             Shape (N, M, 3).
         """
         rows, x, y = self._candidates(polygons)
+        hit = self.overlapping(x, y, polygons[rows])
+        rows, x, y = rows[hit], x[hit], y[hit]
         order = np.lexsort((rows, x, y))
         rows, x, y = rows[order], x[order], y[order]
         numbers, which = np.unique(y * self.grid.numbers[0] + x, return_inverse=True)
-        patches = self._patch_polygons(numbers % self.grid.numbers[0], numbers // self.grid.numbers[0])
-        circles, around = bounding_circles(polygons), bounding_circles(patches)
-        near = circles_near((circles[0][rows], circles[1][rows]), (around[0][which], around[1][which]), 0.0)
-        rows, which = rows[near], which[near]
-        hit = pairs_overlapping(polygons[rows], patches[which])
-        rows, which = rows[hit], which[hit]
         starts = np.flatnonzero(np.diff(which, prepend=-1))
         for part, number in zip(np.split(rows, starts[1:]), numbers[which[starts]], strict=False):
             yield part, "{1}x{0}".format(*divmod(int(number), self.grid.numbers[0]))
@@ -159,7 +230,7 @@ class Tract:
     def _candidates(self, polygons: Floats) -> tuple[Rows, Rows, Rows]:
         """Return pairs of polygon and patch whose boxes meet in the plane of the tract, a little generously."""
         # A polygon that reaches away from the plane has no box there: it may overlap every patch.
-        seen = (polygons @ unit_vectors(self.ra, self.dec)).min(axis=1) > 0.01
+        seen = self._seen(polygons)
         ranges = []
         for axis, position in enumerate(self.grid.pixels(self.ra, self.dec, polygons[seen])):
             inner, number = self.grid.inner[axis], self.grid.numbers[axis]
@@ -182,6 +253,14 @@ class Tract:
         up = np.stack([bottom, bottom, top, top], axis=1).ravel()
         corners: Floats = self.grid.sky([self.ra], [self.dec], across, up)[0]
         return corners.reshape(-1, 4, 3)
+
+
+def _numbers(name: str) -> tuple[int, int]:
+    try:
+        x, y = (int(part) for part in stored_patch(name).split("x"))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return x, y
 
 
 def outlines(ra: npt.ArrayLike, dec: npt.ArrayLike, grid: Grid) -> Floats:

@@ -84,7 +84,14 @@ def test_every_option_says_what_it_is_for(path: tuple[str, ...]) -> None:
             assert parameter.help, f"{path}: {parameter.opts}"
 
 
-READING = {("archive", "list"), ("overlaps", "list"), ("plugins",), ("policy", "check"), ("query-files",)}
+READING = {
+    ("archive", "list"),
+    ("overlaps", "list"),
+    ("plugins",),
+    ("policy", "check"),
+    ("query-files",),
+    ("refcat", "list"),
+}
 READING_WITH_MORE = {("policy", "dump")}  # whose own form is YAML
 
 
@@ -104,7 +111,7 @@ def test_a_command_writes_with_a_dry_run_or_reads_with_a_format(path: tuple[str,
 def test_a_command_that_needs_a_registry_takes_its_name(path: tuple[str, ...]) -> None:
     options = {name for parameter in LEAVES[path].params for name in parameter.opts}
     assert ("--registry" in options) == (
-        path not in {("create",), ("plugins",), ("policy", "check"), ("policy", "dump")}
+        path not in {("create",), ("plugins",), ("policy", "check"), ("policy", "dump"), ("refcat", "pack")}
     )
 
 

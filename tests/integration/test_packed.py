@@ -94,9 +94,7 @@ def test_a_job_copies_them_out_of_the_tar(registry: Registry, archive: Path, tmp
     assert tree(tmp_path / "AGAIN") == tree(tmp_path / "JOB")
 
 
-def test_packed_files_stand_beside_others_and_as_fixed_names(
-    registry: Registry, archive: Path, tmp_path: Path
-) -> None:
+def test_packed_files_stand_beside_others_and_as_fixed_names(registry: Registry, archive: Path, tmp_path: Path) -> None:
     ingest(registry)
     (archive / "loose.fits").write_bytes(image(9))
     row = {"relpath": "loose.fits", "filesize": len(image(9)), "visit": 903334, "ccd": 9, **GIVEN}

@@ -358,11 +358,12 @@ def test_a_changed_or_truncated_tar_is_said_and_nothing_is_written(
     add_refcat(field.registry, "ps1", "refcats/ps1.tar")
     field.job("FIRST", RefcatSpec("ps1", whole=True))
     change(field)
+    ways: dict[str, Callable[[], object]] = {
+        "registry": lambda: field.job("JOB", RefcatSpec("ps1", whole=True)),
+        "manifest": lambda: materialize_manifest(field.folder / "JOB", field.folder / "FIRST/manifest.json"),
+    }
     with pytest.raises(IntegrityError) as caught:
-        if way == "registry":
-            field.job("JOB", RefcatSpec("ps1", whole=True))
-        else:
-            materialize_manifest(field.folder / "JOB", field.folder / "FIRST/manifest.json")
+        ways[way]()
     assert "ps1.tar" in str(caught.value)
     if way == "registry" or change is not remove:
         assert said in str(caught.value)
@@ -378,7 +379,7 @@ def test_a_changed_tar_is_not_added_again_unless_it_is_indexed_anew(both: Field,
     add_refcat(both.registry, "ps1", name)
     other_tar(both, compressed=compressed)
     before = contents(both.registry)
-    with pytest.raises(IntegrityError, match="is not the tar that was registered.*--reindex"):
+    with pytest.raises(IntegrityError, match=r"is not the tar that was registered.*--reindex"):
         add_refcat(both.registry, "ps1", name)
     assert contents(both.registry) == before
     assert add_refcat(both.registry, "ps1", name, reindex=True, dry_run=True).shards == len(SHARDS)
@@ -391,7 +392,7 @@ def test_a_changed_tar_is_not_added_again_unless_it_is_indexed_anew(both: Field,
 def test_a_catalogue_becomes_another_tar_only_when_told(both: Field) -> None:
     add_refcat(both.registry, "ps1", "refcats/ps1.tar")
     shutil.copy(both.tar, both.archive / "other.tar")
-    with pytest.raises(ConflictError, match="'ps1' is refcats/ps1.tar"):
+    with pytest.raises(ConflictError, match=r"'ps1' is refcats/ps1\.tar"):
         add_refcat(both.registry, "ps1", "other.tar", archive="home")
     add_refcat(both.registry, "ps1", "other.tar", archive="home", reindex=True)
     assert list_refcats(both.registry)[0].tarball == "other.tar"
@@ -559,15 +560,14 @@ def test_a_killed_add_leaves_all_or_nothing(tmp_path: Path, sqlite_url: str) -> 
         assert seen | {one.members for one in list_refcats(registry)} == {20_000}
 
 
-def test_the_shards_of_the_note_are_chosen_for_its_real_raw(shared: Path, tmp_path: Path, registry_url: str) -> None:
-    field = Field(tmp_path, registry_url)
+def test_the_shards_of_the_note_are_chosen_for_its_real_raw(shared: Path, both: Field) -> None:
     header = fits.Header.fromtextfile(shared / "data/ci_hsc/HSCA90333426.hdr")
-    raw = field.archive / "raw/HSCA90333426.fits"
+    raw = both.archive / "raw/HSCA90333426.fits"
     write_image(header, raw)
-    assert field.registry.ingest_files([str(raw)], filetype="hsc_raw", archive="home").refused == ()
-    add_refcat(field.registry, "ps1", "refcats/ps1.tar")
-    field.job(where="filename = 'HSCA90333426.fits'")
-    assert field.shards() == sorted([*NEEDED, *GENERAL])
+    assert both.registry.ingest_files([str(raw)], filetype="hsc_raw", archive="home").refused == ()
+    add_refcat(both.registry, "ps1", "refcats/ps1.tar")
+    both.job(where="filename = 'HSCA90333426.fits'")
+    assert both.shards() == sorted([*NEEDED, *GENERAL])
 
 
 def write_image(real: fits.Header, path: Path) -> None:

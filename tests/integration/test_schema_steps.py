@@ -14,8 +14,8 @@ from dbb.registry.migrate import migrate
 _BACK_TO_1 = (
     *(f"drop table {name}" for name in ("opm_used", "opm_was_derived_from", "tar_member", "refcat", "task")),
     "drop index ix_desfile_task",
-    "drop index ix_image_corners_htm",
-    "alter table image_corners drop column htm",
+    "drop index ix_image_corners_cell",
+    "alter table image_corners drop column cell",
     "alter table overlap_version drop column skymap",
     "alter table overlap_version drop column live",
     "create index ix_image_corners_centre on image_corners (dec_cent, ra_cent)",
@@ -47,13 +47,13 @@ def test_a_registry_of_schema_1_gets_the_tables_indexes_and_cells_of_a_new_one(r
         keys = {"visit": 1, "ccd": 16, "filter": "HSC-R"}
         raws = [{"relpath": "1.fits", **keys, **_CORNERS}, {"relpath": "2.fits", **keys, "visit": 2}]
         registry.ingest_table(raws, filetype="hsc_raw", archive="home")
-        cells = rows(registry, "select desfile_id, htm from image_corners")
+        cells = rows(registry, "select desfile_id, cell from image_corners")
         fresh = _shape(registry)
         for statement in _BACK_TO_1:
             execute(registry, statement)
     assert migrate(registry_url) == (1, SCHEMA_VERSION)
     with Registry(registry_url) as migrated:
         assert _shape(migrated) == fresh
-        assert rows(migrated, "select desfile_id, htm from image_corners") == cells
+        assert rows(migrated, "select desfile_id, cell from image_corners") == cells
         assert cells[0][1] > 0
         assert rows(migrated, "select live from overlap_version") == []
