@@ -22,8 +22,16 @@ _BACK_TO_1 = (
     "update dbb_schema set version = 1",
 )
 _CORNERS = {
-    **{"ra_cent": 359.999, "dec_cent": -0.5, "rac1": 359.9, "decc1": -0.6, "rac2": 0.1, "decc2": -0.6},
-    **{"rac3": 0.1, "decc3": -0.4, "rac4": 359.9, "decc4": -0.4},
+    "ra_cent": 359.999,
+    "dec_cent": -0.5,
+    "rac1": 359.9,
+    "decc1": -0.6,
+    "rac2": 0.1,
+    "decc2": -0.6,
+    "rac3": 0.1,
+    "decc3": -0.4,
+    "rac4": 359.9,
+    "decc4": -0.4,
 }
 
 
