@@ -1,7 +1,7 @@
 """A mini Data BackBone: what files there are, what is known of them, and Gen2 Butler repositories made from that.
 
-`Registry`, `materialize_repo`, `harvest_repo` and `RepoSpec` are given out on first use: they bring in SQLAlchemy, which
-``dbb --help`` must not pay for.
+`Registry`, `materialize_repo`, `harvest_repo` and `RepoSpec` are given out on first use: they bring in SQLAlchemy,
+which ``dbb --help`` must not pay for.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 Images are put into classes by size, and for each class the sky is cut into zones of declination that are as high as its
 largest images. An image's cell is one number made of its class, the zone of the centre of its bounding circle, and that
-The images near a region are then, for each class in use and each zone in reach, those whose
-cell is in a range; the exact test comes after. One column with an ordinary index serves images of all sizes. This is the
-zones algorithm (Gray, Nieto-Santisteban and Szalay 2007, MSR-TR-2006-52) in a single integer.
+centre's right ascension. The images near a region are then, for each class in use and each zone in reach, those whose
+cell is in a range; the exact test comes after. One column with an ordinary index serves images of all sizes. This is
+the zones algorithm (Gray, Nieto-Santisteban and Szalay 2007, MSR-TR-2006-52) in a single integer.
 """
 
 from __future__ import annotations
