@@ -15,8 +15,9 @@ from dbb.errors import UnsafePathError, UsageError
 from dbb.patch import butler_patch
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([0-9]{1,2}))?\}")
-# One path segment: no pattern characters of the Butler's glob, no backslash, no control characters, not "." or "..".
-_SEGMENT = r"(?!\.{1,2}(?:/|\Z))[^/\[\]*?\\\x00-\x1f\x7f]+"
+# One path segment: no pattern characters of the Butler's glob, no backslash, no control characters, nothing that is no
+# text (bytes that are not UTF-8 come as surrogates), not "." or "..".
+_SEGMENT = r"(?!\.{1,2}(?:/|\Z))[^/\[\]*?\\\x00-\x1f\x7f\ud800-\udfff]+"
 _SAFE_PATH = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 # A text ends as early as it can, but an ISO date in it stays whole: FLAT-2013-11-03-CAM-I-016.
 _TEXT = "[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9:.]+)?|[^/]+?"
@@ -33,7 +34,7 @@ def safe_path(path: str, what: str = "path") -> str:
     ------
     UnsafePathError
         For an absolute path, ``.`` or ``..`` as a segment, an empty segment, or one of ``[ ] * ? \\`` and
-        control characters.
+        control characters, or bytes that are not UTF-8.
     """
     if is_safe_path(path) is None:
         raise UnsafePathError(

@@ -35,8 +35,15 @@ def print_rows(rows: Rows, form: str, columns: Sequence[str] = ()) -> None:
     {"table": _table, "json": _json, "csv": _csv, "ecsv": _ecsv, "parquet": _parquet}[form](rows, names)
 
 
+def shown(text: str) -> str:
+    """Return `text` with all that is no plain character escaped: the name of a file may hold what moves the cursor."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def _table(rows: Rows, names: Sequence[str]) -> None:
-    cells = [["" if row[name] is None else str(row[name]) for name in names] for row in rows]
+    cells = [["" if row[name] is None else shown(str(row[name])) for name in names] for row in rows]
     widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
     numeric = [all(isinstance(row[name], int | float | None) for row in rows) and bool(rows) for name in names]
     for line in [list(names), ["-" * width for width in widths], *cells]:

@@ -261,8 +261,13 @@ class _Harvester:
         wrong: dict[str, str] = {}
         for one in known:
             facts, target = one.outcome, self._target(one.plan)
-            if one.plan.relpath not in registered and (facts.filesize, facts.md5sum) != md5_of(target):
-                wrong[one.plan.relpath] = f"{target} lies in the archive with other bytes"
+            if one.plan.relpath in registered:
+                continue
+            try:
+                if (facts.filesize, facts.md5sum) != md5_of(target):
+                    wrong[one.plan.relpath] = f"{target} lies in the archive with other bytes"
+            except OSError as error:  # a folder, a link to nothing, a file that others must not read
+                wrong[one.plan.relpath] = f"{target} is in the way in the archive: {error.strerror}"
         sure = [one for one in known if one.plan.relpath in registered]
         if sure:
             wrong |= {one.relpath: one.why for one in self._register(sure, check_only=True).files.refused}

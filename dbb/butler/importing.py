@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from dbb.butler.chain import CALIB_REGISTRY, REGISTRY, Link, load_chain
 from dbb.butler.config import CONFIG_NAME
 from dbb.butler.inversion import Inverter, Reading, inverter_of
-from dbb.butler.outputs import Job
+from dbb.butler.outputs import Job, listed
 from dbb.errors import DbbError, IntegrityError, MissingError, NotFoundError, UsageError
 from dbb.filetypes import CONVERTERS, Filetype
 from dbb.ingest.calibs import certify_gen2, check_version, read_gen2
@@ -30,7 +30,7 @@ from dbb.registry import Database
 from dbb.registry.archives import archive_root
 from dbb.registry.calibs import Certified
 from dbb.registry.files import Refusal, Registered
-from dbb.storage import digest_file, is_local, local_path
+from dbb.storage import Digest, digest_file, is_local, local_path
 
 _MARKS = (CONFIG_NAME, "_mapper", "_parent")
 _OWN = frozenset({*_MARKS, REGISTRY, CALIB_REGISTRY})
@@ -142,7 +142,8 @@ def import_repo(
     reader = _Reader(db, chain[0], era, run, below, follow_calibs=len(chain) == 1)
     rows, refused = reader.rows(progress)
     if checksums:
-        _add_checksums(rows)
+        rows, unread = _add_checksums(rows)
+        refused += [Refusal(row["relpath"].removeprefix(below), why) for row, why in unread]
     absent: list[str] = []
     certified: dict[str, Certified] = {}
 
@@ -160,8 +161,9 @@ def import_repo(
         return total
 
     done = write_files(db, work, dry_run=dry_run)
+    against = [replace(one, relpath=one.relpath.removeprefix(below)) for one in done.refused]
     return Imported(
-        replace(done, refused=(*done.refused, *refused)),
+        replace(done, refused=(*against, *refused)),
         certified,
         tuple(absent),
         tuple(str(link.root) for link in chain[1:]),
@@ -187,10 +189,23 @@ def _below(repo: Path, archive: str, root: str) -> str:
     )
 
 
-def _add_checksums(rows: list[dict[str, Any]]) -> None:
+def _add_checksums(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[tuple[dict[str, Any], str]]]:
+    """Read the files of rows; return the rows with checksums, and those whose files cannot be read with why."""
+
+    def digest(row: Mapping[str, Any]) -> Digest | OSError:
+        try:
+            return digest_file(row[_SOURCE])
+        except OSError as error:
+            return error
+
+    read, unread = [], []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row, digest in zip(rows, pool.map(lambda row: digest_file(row[_SOURCE]), rows), strict=True):
-            row |= {"filesize": digest.filesize, "md5sum": digest.md5sum, "sha256": digest.sha256}
+        for row, found in zip(rows, pool.map(digest, rows), strict=True):
+            if isinstance(found, OSError):
+                unread.append((row, f"it cannot be read: {found.strerror}"))
+            else:
+                read.append(row | asdict(found))
+    return read, unread
 
 
 class _Reader:
@@ -218,7 +233,7 @@ class _Reader:
         """Return a row for each file, and what cannot be registered."""
         rows: list[dict[str, Any]] = []
         refused: list[Refusal] = []
-        for seen, found in enumerate(self._walk(str(self._link.root), ""), start=1):
+        for seen, found in enumerate(self._walk(), start=1):
             if isinstance(found, Refusal):
                 refused.append(found)
             else:
@@ -233,14 +248,15 @@ class _Reader:
                 progress(seen)
         return rows, refused
 
-    def _walk(self, folder: str, below: str) -> Iterator[_Entry | Refusal]:
-        try:
-            with os.scandir(folder) as entries:
-                listed = sorted(entries, key=lambda entry: entry.name)
-        except OSError as error:
-            yield Refusal(_printable(below), f"the folder cannot be listed: {error.strerror}")
-            return
-        for entry in listed:
+    def _walk(self) -> Iterator[_Entry | Refusal]:
+        # a stack of its own: folders may be deeper than Python's
+        stack = [("", iter(listed(str(self._link.root))))]
+        while stack:
+            below, entries = stack[-1]
+            entry = next(entries, None)
+            if entry is None:
+                stack.pop()
+                continue
             relpath = below + entry.name
             if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and Path(entry.path).is_dir()):
                 if relpath == "_parent":
@@ -248,8 +264,11 @@ class _Reader:
                 linked = entry.is_symlink() and relpath not in self._followed
                 if linked or any(os.path.lexists(f"{entry.path}/{mark}") for mark in _MARKS):
                     self.others.append(_printable(relpath))
-                else:
-                    yield from self._walk(entry.path, f"{relpath}/")
+                    continue
+                try:
+                    stack.append((f"{relpath}/", iter(listed(entry.path))))
+                except OSError as error:
+                    yield Refusal(_printable(f"{relpath}/"), f"the folder cannot be listed: {error.strerror}")
             elif not self._is_own(relpath):
                 yield _entry(relpath, entry)
 

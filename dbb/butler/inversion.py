@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from dbb.butler.typedids import DataIdReader
-from dbb.errors import AmbiguousError, MissingError
+from dbb.errors import AmbiguousError, MissingError, UsageError
 from dbb.mapper import Dataset, Mapper, eras_of
 from dbb.patch import butler_patch
 from dbb.registry.relpaths import COMPRESSIONS
@@ -49,11 +49,14 @@ class _Template:
         self.dataset = dataset
         self.kinds = {key: types.get(key, "str") for key in dataset.keys}
         folder, _, name = dataset.template.rpartition("/")
-        self.folder = re.compile(_regex(folder, self.kinds, long=True)) if folder else re.compile("")
+        try:
+            self.folder = re.compile(_regex(folder, self.kinds, long=True)) if folder else re.compile("")
+            self._both = [re.compile(_regex(dataset.template, self.kinds, long=long)) for long in (True, False)]
+        except (re.error, OverflowError) as error:  # a number as wide as no name is
+            raise UsageError(f"the template {dataset.template!r} of {dataset.name} cannot be used: {error}") from error
         fields = list(_fields(name))
         self.prefix = _literal(name[: fields[0].start()] if fields else name)
         self.suffix = _literal(name[fields[-1].end() :] if fields else name)
-        self._both = [re.compile(_regex(dataset.template, self.kinds, long=long)) for long in (True, False)]
 
     def readings(self, path: str) -> list[dict[str, object]]:
         """Return the longest and the shortest reading of a path, which are one where no other exists."""

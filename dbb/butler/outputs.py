@@ -153,11 +153,17 @@ def find_outputs(job: Job) -> Iterator[Output | Stray]:
     file, and a name that has no reading or several, is a `Stray`.
     """
     inverter, top = job.inverter(), job.root / "out"
-    given = os.path.realpath(job.root / "in")
-    for relpath, entry in _walk(str(top), ""):
-        if entry.is_symlink():
-            if not Path(os.path.realpath(entry.path)).is_relative_to(given):
-                yield Stray(relpath, f"it is a link to {Path(entry.path).readlink()}, not a file that the job wrote")
+    given = Path(os.path.realpath(job.root / "in"))
+    for relpath, entry in _walk(str(top)):
+        if isinstance(entry, OSError):
+            yield Stray(relpath, f"the folder cannot be listed: {entry.strerror}")
+        elif entry.is_symlink():
+            link = Path(entry.path)
+            target = link.readlink()
+            # what lies in in/ is mostly links itself: not where they end counts, but that this one leads there
+            place = os.path.realpath(link.parent / target.parent)
+            if not (Path(place) / target.name).is_relative_to(given):
+                yield Stray(relpath, f"it is a link to {target}, not a file that the job wrote")
         elif not entry.is_file():
             yield Stray(relpath, "it is no file")
         elif relpath not in _OWN:
@@ -167,11 +173,25 @@ def find_outputs(job: Job) -> Iterator[Output | Stray]:
                 yield Stray(relpath, str(error))
 
 
-def _walk(folder: str, below: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    with os.scandir(folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
-    for entry in listed:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path, f"{below}{entry.name}/")
+def _walk(top: str) -> Iterator[tuple[str, os.DirEntry[str] | OSError]]:
+    """Give what is below a folder and is no folder, in order of paths, and for a folder that cannot be listed why."""
+    # a stack of its own: folders may be deeper than Python's
+    stack = [("", iter(listed(top)))]
+    while stack:
+        below, entries = stack[-1]
+        entry = next(entries, None)
+        if entry is None:
+            stack.pop()
+        elif entry.is_dir(follow_symlinks=False):
+            try:
+                stack.append((f"{below}{entry.name}/", iter(listed(entry.path))))
+            except OSError as error:
+                yield f"{below}{entry.name}", error
         else:
             yield f"{below}{entry.name}", entry
+
+
+def listed(folder: str) -> list[os.DirEntry[str]]:
+    """Return what is in a folder by name."""
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dbb.errors import ConflictError, IntegrityError, UsageError
+from dbb.errors import ConflictError, DbbError, IntegrityError, UsageError
 from dbb.storage import CHUNK, Digest, Hasher, copy_stream, digest_file, is_local, local_path, scratch_folder
 
 TRANSFERS = ("direct", "copy", "move", "symlink", "relsymlink", "hardlink")
@@ -113,7 +113,13 @@ def bring(waiting: Sequence[Found], root: str, transfer: str) -> list[Found]:
     try:
         if not is_local(root):
             for one in waiting:
-                _upload(one, root)
+                try:
+                    _upload(one, root)
+                except DbbError:
+                    raise
+                except Exception as error:  # each file system has errors of its own
+                    why = str(error) or type(error).__name__
+                    raise DbbError(f"{one.source} cannot be copied to {root}/{one.relpath}: {why}") from error
                 brought.append(one)
         else:
             folder = Path(local_path(root))

@@ -10,12 +10,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from dbb.errors import AmbiguousError, NotFoundError
+from dbb.patterns import is_safe_path
 from dbb.registry import Database
 from dbb.registry._connect import one_of
 from dbb.registry._tables import desfile, file_archive_info, task
+from dbb.registry.archives import archives
 from dbb.registry.provenance import DERIVED, FILE, GENERATED, TASK, USED, Edge, edges_from
 from dbb.registry.relpaths import join_relpath, split_relpath
 from dbb.registry.runs import all_runs
+from dbb.storage import local_path
 
 _WORDS = {
     # relation, upwards: what the tree says of the next node
@@ -109,7 +112,8 @@ def lineage(db: Database, name: str, *, up: bool = True) -> Lineage:
     db
         The registry.
     name
-        File name or path in an archive, with or without the suffix of a compression.
+        File name, path in an archive, or that with the archive's root before it; with or without the suffix of a
+        compression.
 
     Raises
     ------
@@ -120,7 +124,7 @@ def lineage(db: Database, name: str, *, up: bool = True) -> Lineage:
 
     Notes
     -----
-    One statement finds the file, one recursive statement all relations, and two the names of files and tasks.
+    Two statements find the file, one recursive statement all relations, and two the names of files and tasks.
     """
     with db.read() as conn:
         start = _find(conn, name)
@@ -140,8 +144,16 @@ def _id(node: tuple[int, int]) -> str:
 
 
 def _find(conn: sa.Connection, name: str) -> int:
-    path, filename, compression = split_relpath(name)
     place = file_archive_info
+    roots = archives(conn)
+    # of nested archives each may have the file
+    within = {
+        archive: name.removeprefix(start)
+        for archive, root in roots.items()
+        for start in {f"{root}/", f"{local_path(root)}/"}
+        if name.startswith(start) and is_safe_path(name.removeprefix(start))
+    }
+    path, filename, compression = split_relpath(next(iter(within.values()), name))
     statement = (
         sa.select(desfile.c.id, desfile.c.filename, desfile.c.compression, place.c.archive_name, place.c.path)
         .outerjoin(place, place.c.desfile_id == desfile.c.id)
@@ -150,23 +162,27 @@ def _find(conn: sa.Connection, name: str) -> int:
     )
     if compression:
         statement = statement.where(desfile.c.compression == compression)
-    if "/" in name:
+    if within:
+        folders = {archive: split_relpath(relpath)[0] for archive, relpath in within.items()}
+        there = [sa.and_(place.c.archive_name == one, place.c.path == folder) for one, folder in folders.items()]
+        statement = statement.where(sa.or_(*there))
+    elif "/" in name:
         statement = statement.where(place.c.path == path)
     rows = conn.execute(statement).all()
     if not rows:
         raise NotFoundError("file", name, hint="No registered file has this name or path")
     exact = {row[0] for row in rows if row[2] == compression} or {row[0] for row in rows}
     if len(exact) > 1:
-        places = [_place(*row[1:]) for row in rows if row[0] in exact]
+        places = [_place(roots, *row[1:]) for row in rows if row[0] in exact]
         listed = "\n    ".join(dict.fromkeys(places))
         raise AmbiguousError(f"several files are called {name}:\n    {listed}\nGive the path of the one you mean")
     return int(exact.pop())
 
 
-def _place(filename: str, compression: str, archive: str | None, path: str | None) -> str:
-    if path is None:
+def _place(roots: Mapping[str, str], filename: str, compression: str, archive: str | None, path: str | None) -> str:
+    if path is None or archive is None:
         return f"{filename}{compression} (in no archive)"
-    return f"{join_relpath(path, filename, compression)} in {archive}"
+    return f"{local_path(roots[archive])}/{join_relpath(path, filename, compression)} in {archive}"
 
 
 def _files(conn: sa.Connection, numbers: list[int]) -> dict[tuple[int, int], Node]:

@@ -285,6 +285,15 @@ class _Verification:
         own = self.roots[archive] + "/"
         return {root.removeprefix(own) for root in self.roots.values() if root.startswith(own)}
 
+    def _others_around(self, archive: str) -> dict[str, str]:
+        """Return the archives that an archive is a folder of, each with what leads from its root to this one's."""
+        own = self.roots[archive] + "/"
+        return {
+            name: own.removeprefix(f"{root}/")
+            for name, root in self.roots.items()
+            if own != f"{root}/" and own.startswith(f"{root}/")
+        }
+
     def _unregistered(self, archive: str, folders: Sequence[Folder]) -> Findings:
         problems = [
             Problem(archive, _shown(one.path), UNREADABLE, "a folder", one.error) for one in folders if one.error
@@ -302,6 +311,9 @@ class _Verification:
             asked = [relpath for relpath in there[start : start + BATCH] if _shown(relpath) == relpath]
             with self.db.read() as conn:
                 known |= registered(conn, archive, asked)
+                for other, below in self._others_around(archive).items():
+                    theirs = registered(conn, other, [below + relpath for relpath in asked])
+                    known |= {relpath.removeprefix(below) for relpath in theirs}
         problems += [self._dark_problem(archive, relpath) for relpath in there if relpath not in known]
         return Findings(tuple(problems))
 

@@ -57,6 +57,20 @@ def test_what_is_refused_is_named_and_the_exit_code_is_3(
     assert f"refused: notes.txt: {why}" in err
 
 
+def test_a_name_that_would_move_the_cursor_or_break_the_line_is_shown_escaped(
+    survey: Survey, job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (job / "out/a\n0 refused\x1b[1A").write_text("x", encoding="utf-8")
+    assert harvest(survey, job, "--format", "json") == 3
+    out, err = capsys.readouterr()
+    assert json.loads(out)["refused"][0]["relpath"] == "a\n0 refused\x1b[1A"
+    assert "refused: a\\n0 refused\\x1b[1A: it fits no template" in err
+    assert run_dbb(["verify", "--registry", survey.url]) == 0
+    (survey.roots["home"] / "b\nhome").touch()
+    assert run_dbb(["verify", "--registry", survey.url]) == 1
+    assert "b\\nhome" in capsys.readouterr().out
+
+
 def test_a_contradiction_changes_nothing_and_the_exit_code_is_4(
     survey: Survey, job: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

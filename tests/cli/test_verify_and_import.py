@@ -122,6 +122,14 @@ def test_what_is_refused_makes_the_code_3_and_a_contradiction_4(old: Path, capsy
     assert "nothing was changed" in err
 
 
+def test_a_calibration_registry_that_lists_nothing_is_said_to(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (old / "CALIB/calibRegistry.sqlite3").write_bytes(b"")
+    command = ["import-repo", str(old), "--archive", "disk", "--run", "Ht0_r1p01", "--calibs", "2014A"]
+    code, _, err = call(capsys, *command)
+    assert code == 0
+    assert "nothing was certified" in err
+
+
 def test_without_a_run_outputs_are_refused_before_anything_changes(
     old: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from demo_survey import Survey, counted, tree
 from registries import contents, rows
-from written_job import RUN, fits, make_job, write_outputs
+from written_job import RUN, fits, make_job, shallow_stack, write_outputs
 
 from dbb import harvest_repo
 from dbb.butler import Harvested, InputSpec, OutputSpec, Repository, RepoSpec, materialize_repo
@@ -225,6 +226,39 @@ def test_links_to_what_the_job_was_given_are_left_out_and_others_listed(local: S
     assert all("it is a link to /etc" in one.why for one in done.files.refused)
 
 
+def test_links_to_links_to_what_the_job_was_given_are_left_out(local: Survey, tmp_path: Path) -> None:
+    job = make_job(local, tmp_path / "JOB")
+    given = next((job / "in").rglob("HSC-*-000.fits"))
+    assert given.is_symlink()
+    (job / "out/whole.fits").symlink_to(given)
+    (job / "out/relative.fits").symlink_to(Path("..") / given.relative_to(job))
+    (job / "out/outside.fits").symlink_to("../in/../manifest.json")
+    done = harvest_repo(local.registry, job, run=RUN)
+    assert [one.relpath for one in done.files.refused] == ["outside.fits"]
+
+
+def test_folders_deeper_than_the_stack_of_python_are_no_obstacle(local: Survey, tmp_path: Path) -> None:
+    job = make_job(local, tmp_path / "JOB")
+    write_outputs(job)
+    deep = job / "out" / "/".join("d" * 400)
+    deep.mkdir(parents=True)
+    harvest_repo(local.registry, job, run=RUN, dry_run=True)
+    (deep / "x").touch()
+    with shallow_stack(300):
+        done = harvest_repo(local.registry, job, run=RUN)
+    assert (counts(done), done.files.refused[0].relpath) == ((2, 0, 1), f"{'d/' * 400}x")
+
+
+@pytest.mark.skipif(os.access("/proc/1/environ", os.R_OK), reason="whoever may read everything is refused nothing")
+def test_a_folder_that_must_not_be_read_is_listed_and_the_rest_harvested(local: Survey, tmp_path: Path) -> None:
+    job = make_job(local, tmp_path / "JOB")
+    write_outputs(job)
+    (job / "out/secret").mkdir(mode=0)
+    done = harvest_repo(local.registry, job, run=RUN)
+    assert counts(done) == (2, 0, 1)
+    assert done.files.refused == (Refusal("secret", "the folder cannot be listed: Permission denied"),)
+
+
 def test_an_output_that_was_made_anew_contradicts_and_nothing_changes(survey: Survey, tmp_path: Path) -> None:
     job = make_job(survey, tmp_path / "JOB")
     first, _ = write_outputs(job)
@@ -252,6 +286,27 @@ def test_bytes_that_lie_unregistered_in_the_archive_are_never_replaced(local: Su
     assert not (place.parent / second.name).exists()
     place.write_bytes(first.read_bytes())
     assert counts(harvest_repo(local.registry, job, run=RUN)) == (2, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_what_is_in_the_way_in_the_archive_contradicts_and_nothing_changes(
+    local: Survey, tmp_path: Path, kind: str
+) -> None:
+    job = make_job(local, tmp_path / "JOB")
+    first, second = write_outputs(job)
+    place = local.roots["home"] / CORR / first.name
+    place.parent.mkdir(parents=True)
+    if kind == "folder":
+        place.mkdir()
+    else:
+        place.symlink_to("nowhere")
+    before = contents(local.registry)
+    done = harvest_repo(local.registry, job, run=RUN)
+    assert done.files.conflict
+    assert [one.relpath for one in done.files.refused] == [f"{CORR}/{first.name}"]
+    assert "is in the way" in done.files.refused[0].why
+    assert contents(local.registry) == before
+    assert not (place.parent / second.name).exists()
 
 
 def test_of_a_configuration_the_first_job_of_a_run_counts_and_the_rest_of_the_second_goes_in(
@@ -286,6 +341,15 @@ def test_inputs_that_the_registry_does_not_know_are_counted(survey: Survey, tmp_
     assert (counts(done), done.used, done.unknown_inputs) == ((2, 0, 0), 0, 2)
 
 
+def test_an_input_whose_name_is_no_text_is_one_that_the_registry_does_not_know(local: Survey, tmp_path: Path) -> None:
+    job = make_job(local, tmp_path / "JOB")
+    write_outputs(job)
+    root = f"file://{local.roots['home']}"
+    change_manifest(job, inputs=[{"source": f"{root}/x\ud800"}, {"source": f"{root}/x\0"}, {"source": f"{root}/../x"}])
+    done = harvest_repo(local.registry, job, run=RUN)
+    assert (counts(done), done.used, done.unknown_inputs) == ((2, 0, 0), 0, 3)
+
+
 def test_of_several_archives_one_must_be_named(local: Survey, tmp_path: Path) -> None:
     root = local.add_archive("scratch")
     job = make_job(local, tmp_path / "JOB")
@@ -311,6 +375,16 @@ def test_a_remote_archive_gets_the_files_too(local: Survey, tmp_path: Path) -> N
         assert counts(harvest_repo(local.registry, job, run=RUN, archive="cloud")) == (0, 2, 0)
     finally:
         store.rm("/harvest-test", recursive=True)
+
+
+def test_a_remote_archive_that_cannot_be_written_is_named(local: Survey, tmp_path: Path) -> None:
+    local.registry.add_archive("cloud", "nothing://bucket/x")
+    job = make_job(local, tmp_path / "JOB")
+    first, _ = write_outputs(job)
+    before = contents(local.registry)
+    with pytest.raises(DbbError, match=f"{first.name} cannot be copied to nothing://bucket/x/.*not known"):
+        harvest_repo(local.registry, job, run=RUN, archive="cloud")
+    assert contents(local.registry) == before
 
 
 def test_nothing_written_is_nothing_registered(local: Survey, tmp_path: Path) -> None:
@@ -342,6 +416,7 @@ def test_a_copy_that_fails_leaves_the_archive_as_it_was(local: Survey, tmp_path:
         ('{"mapper":"nocam","era":"both"}', NotFoundError),
         ('{"mapper":"hsc","era":"1999"}', UsageError),
         ('{"mapper":"hsc","era":"both","outputs":[1]}', UsageError),
+        ('{"mapper":"hsc","era":"both","outputs":[{"dataset":"src","template":"%(visit)099999999999d"}]}', UsageError),
         ('{"mapper":"hsc","era":"both","exposures":[1]}', UsageError),
         ('{"mapper":"hsc","era":"both","exposures":[{"visit":[],"ccd":{}}]}', UsageError),
     ],

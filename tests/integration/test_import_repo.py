@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from demo_survey import CALIBS, FULL, Demo, make_demo, select, sha256
 from registries import contents, rows, statements
+from written_job import shallow_stack
 
 from dbb import Registry
 from dbb.butler import CalibSpec, InputSpec, Repository, RepoSpec, import_repo, materialize_repo
@@ -168,6 +169,38 @@ def test_what_cannot_be_understood_is_listed_and_the_rest_goes_in(registry: Regi
         "HSC-0903334-016.fits": "its path says filter=HSC-Y, the repository's registry HSC-R",
     }
     assert done.others == ("linked", "rerun/ana")
+
+
+def test_what_contradicts_is_named_by_its_path_in_the_repository(registry: Registry, disk: Path) -> None:
+    import_repo(registry, disk / "hsc", archive="disk", run=RUN)
+    raw = next((disk / "hsc").glob("STRIPE82L/*/*/*/HSC-*.fits"))
+    raw.write_bytes(b"other")
+    done = import_repo(registry, disk / "hsc", archive="disk", run=RUN)
+    assert done.files.conflict
+    assert [one.relpath for one in done.files.refused] == [raw.relative_to(disk / "hsc").as_posix()]
+
+
+def test_folders_deeper_than_the_stack_of_python_are_no_obstacle(registry: Registry, disk: Path) -> None:
+    deep = disk / "hsc" / "/".join("d" * 400)
+    deep.mkdir(parents=True)
+    import_repo(registry, disk / "hsc", archive="disk", run=RUN)
+    (deep / "x").touch()
+    with shallow_stack(300):
+        done = import_repo(registry, disk / "hsc", archive="disk", run=RUN)
+    assert [one.relpath for one in done.files.refused] == [f"{'d/' * 400}x"]
+
+
+def test_a_file_that_cannot_be_read_for_its_checksum_is_listed_and_the_rest_goes_in(
+    registry: Registry, disk: Path
+) -> None:
+    raw = next((disk / "hsc").glob("STRIPE82L/*/*/*/HSC-*.fits"))
+    raw.unlink()
+    raw.symlink_to("/proc/self/mem")  # a plain file that nobody can read from its beginning
+    done = import_repo(registry, disk / "hsc", archive="disk", run=RUN, checksums=True)
+    assert done.files.added == len(files_below(disk / "hsc")) - 1
+    ((relpath, why),) = [(one.relpath, one.why) for one in done.files.refused]
+    assert relpath == raw.relative_to(disk / "hsc").as_posix()
+    assert "it cannot be read: " in why
 
 
 def test_linked_raws_are_registered_as_links_in_place(registry: Registry, disk: Path) -> None:

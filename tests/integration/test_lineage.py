@@ -167,6 +167,28 @@ def test_an_unknown_file_and_an_ambiguous_name_are_errors(story: Story) -> None:
     assert lineage(story.registry, "g/raw1").nodes
 
 
+def test_of_files_with_one_path_in_several_archives_the_whole_path_names_one(story: Story) -> None:
+    registry = story.registry
+    registry.add_archive("inner", "/data/home/f")
+    registry.add_archive("cloud", "s3://bucket/data")
+    made = {}
+    for archive, relpath in (("home", "raw1"), ("inner", "f/raw1"), ("cloud", "f/raw1")):
+        registry.ingest_table(
+            [{"relpath": relpath, "visit": 3, "ccd": 1}], filetype="src", archive=archive, run=RUN
+        )  # fmt: skip
+    for name in ("f/raw1", "raw1"):
+        with pytest.raises(AmbiguousError) as caught:
+            lineage(registry, name)
+        places = [line.rpartition(" in ")[0].strip() for line in str(caught.value).splitlines() if " in " in line]
+        for place in places:
+            made[place] = next(iter(lineage(registry, place).nodes))
+    assert sorted(made) == ["/data/home/f/f/raw1", "/data/home/f/raw1", "/data/home/raw1", "s3://bucket/data/f/raw1"]
+    assert len(set(made.values())) == 4
+    assert next(iter(lineage(registry, "file:///data/home/raw1").nodes)) == made["/data/home/raw1"]
+    with pytest.raises(NotFoundError):
+        lineage(registry, "s3://bucket/data/raw1")
+
+
 def test_prov_json_is_read_back_by_prov_with_all_in_it(story: Story) -> None:
     from prov.model import ProvActivity, ProvDerivation, ProvDocument, ProvEntity, ProvGeneration, ProvUsage
 

@@ -155,6 +155,15 @@ def test_an_archive_within_another_is_not_dark_there(registry: Registry, roots: 
     assert verify(registry, FULL) == Findings(checked=2, read=16)
 
 
+def test_a_file_that_the_archive_around_has_is_not_dark(registry: Registry, roots: dict[str, Path]) -> None:
+    inner = roots["home"] / "inner"
+    inner.mkdir()
+    add(registry, roots["home"], "inner/of-home.fits")
+    registry.add_archive("inner", str(inner))
+    (inner / "of-nobody.fits").touch()
+    assert said(verify(registry, Question())) == [("inner", "of-nobody.fits", "dark")]
+
+
 def test_a_name_that_is_no_text_is_dark(registry: Registry, roots: dict[str, Path]) -> None:
     (roots["home"] / os.fsdecode(b"caf\xe9.fits")).touch()
     assert said(verify(registry, Question())) == [("home", "caf\\udce9.fits", "dark")]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from demo_survey import Survey
@@ -42,3 +45,14 @@ def write_outputs(job: Path, visits: int = 1, ccds: int = 2, datasets: tuple[str
             for ccd in range(ccds)
             for dataset in datasets
         ]
+
+
+@contextmanager
+def shallow_stack(more: int) -> Iterator[None]:
+    """Let calls be only so much deeper than here: folders as deep as Python's own limit are slow to make and remove."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(traceback.extract_stack()) + more)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)

@@ -7,6 +7,7 @@ import json
 import click
 
 from dbb_cli.options import dry_run_option, open_registry, progress, registry_option, reply_option
+from dbb_cli.output import shown
 
 _MOST = 20
 
@@ -43,7 +44,7 @@ def harvest_repo(
         more = {"used": done.used, "unknown_inputs": done.unknown_inputs}
         click.echo(json.dumps(as_dict(files) | more, ensure_ascii=False))
     for one in files.refused[:_MOST]:
-        click.echo(f"refused: {one.relpath}: {one.why}", err=True)
+        click.echo(shown(f"refused: {one.relpath}: {one.why}"), err=True)
     if len(files.refused) > _MOST:
         click.echo(f"… and {len(files.refused) - _MOST} more (--format json lists all)", err=True)
     if files.conflict:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dbb_cli.options import dry_run_option, open_registry, progress, registry_option, reply_option
+from dbb_cli.output import shown
 
 if TYPE_CHECKING:
     from dbb.registry.files import Registered
@@ -162,7 +163,7 @@ def _reply(ctx: click.Context, done: Registered, form: str, dry_run: bool, *, ch
     if form == "json":
         click.echo(json.dumps(as_dict(done), ensure_ascii=False))
     for one in done.refused[:_MOST]:
-        click.echo(f"refused: {one.relpath}: {one.why}", err=True)
+        click.echo(shown(f"refused: {one.relpath}: {one.why}"), err=True)
     if len(done.refused) > _MOST:
         click.echo(f"… and {len(done.refused) - _MOST} more (--format json lists all)", err=True)
     verb = "would be added" if dry_run else "added"

@@ -21,7 +21,9 @@ from dbb_cli.output import print_rows
 )
 @registry_option
 def lineage(file: str, up: bool, form: str, registry: str | None) -> None:
-    """Show what FILE (its name, or its path in an archive) was made from, by which tasks, as far back as is known.
+    """Show what FILE was made from, by which tasks, as far back as is known.
+
+    FILE is a name, a path in an archive, or that with the archive's root before it.
 
     JSON lists the files and tasks, then their relations, each an object whose ``kind`` says what it is.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dbb_cli.options import dry_run_option, open_registry, progress, registry_option, reply_option
+from dbb_cli.output import shown
 
 if TYPE_CHECKING:
     from dbb.butler import Imported
@@ -67,6 +68,8 @@ def import_repo(
     if form == "json":
         _as_json(done)
     _talk(done, dry_run)
+    if calibs is not None and not (done.certified or done.absent or done.files.conflict):
+        click.echo("the calibration registry lists no calibrations: nothing was certified", err=True)
     if done.files.conflict:
         click.echo("nothing was changed", err=True)
         ctx.exit(4)
@@ -90,7 +93,7 @@ def _talk(done: Imported, dry_run: bool) -> None:
     lines = [f"refused: {one.relpath}: {one.why}" for one in done.files.refused]
     lines += [f"not certified: {why}" for why in done.absent]
     for line in lines[:_MOST]:
-        click.echo(line, err=True)
+        click.echo(shown(line), err=True)
     if len(lines) > _MOST:
         click.echo(f"… and {len(lines) - _MOST} more (--format json lists all)", err=True)
     for parent in done.parents:
