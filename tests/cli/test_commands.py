@@ -85,7 +85,7 @@ def test_from_nothing_to_a_repository_with_commands_alone(
         "--where", "tract = 0 AND patch = '8,6'", "--runs", "tag:PROTO-0.1", "--calibs", CALIBS,
         "--skymap", "skyMap-1.pickle", "--output-run", "Ht0_r20p01", "--outputs", "src,deepCoadd_tempExp",
     )  # fmt: skip
-    assert err.startswith(f"{tmp_path}/JOB holds 32 inputs, ")
+    assert err.startswith(f"tract and patch from overlap version ci_hsc (table)\n{tmp_path}/JOB holds 32 inputs, ")
     assert "1 fixed files and 16 exposures" in err
     assert "in/deepCoadd/skyMap.pickle" in tree(Path("JOB"))
 

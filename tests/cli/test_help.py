@@ -93,6 +93,7 @@ READING = {
     ("refcat", "list"),
 }
 READING_WITH_MORE = {("policy", "dump")}  # whose own form is YAML
+READING_A_GRAPH = {("lineage",)}  # which no table can show
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
@@ -103,6 +104,10 @@ def test_a_command_writes_with_a_dry_run_or_reads_with_a_format(path: tuple[str,
         assert isinstance(kind, click.Choice)
         more = ["yaml"] if path in READING_WITH_MORE else []
         assert list(kind.choices) == [*more, "table", "json", "csv", "ecsv", "parquet"]
+    elif path in READING_A_GRAPH:
+        kind = options["--format"].type
+        assert isinstance(kind, click.Choice)
+        assert list(kind.choices) == ["tree", "json", "prov"]
     else:
         assert "--dry-run" in options
 

@@ -235,7 +235,7 @@ def test_replies_of_writing_commands_can_be_json_too(
     out, err = capsys.readouterr()
     assert json.loads(out) == {
         "root": str(tmp_path / "JOB"), "inputs": 33, "calibs": 0, "files": 0, "exposures": 33,
-        "staged": {"symlink": 33}, "copied": 0, "dry_run": False,
+        "staged": {"symlink": 33}, "copied": 0, "dry_run": False, "refcats": 0, "overlaps": None,
     }  # fmt: skip
     assert "holds 33 inputs" in err
 

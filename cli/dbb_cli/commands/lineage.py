@@ -31,7 +31,7 @@ def lineage(file: str, up: bool, form: str, registry: str | None) -> None:
     Examples:
       dbb lineage CORR-0903334-016-r20p01.fits
       dbb lineage raw/2013-06-17/HSCA90333426.fits --down
-      dbb lineage CORR-0903334-016-r20p01.fits --format prov > calexp.prov.json
+      dbb lineage CORR-0903334-016-r20p01.fits --format prov
     """
     from dbb.report.lineage import lineage as trace
 
