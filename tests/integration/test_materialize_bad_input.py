@@ -608,8 +608,8 @@ def test_a_manifest_without_a_needed_key_says_which(refusal: Refusal, manifest: 
 
 
 def test_a_manifest_without_a_known_mapper_needs_the_part_of_dbb(refusal: Refusal, manifest: dict[str, Any]) -> None:
-    lacking = {name: value for name, value in manifest.items() if name != "butler"} | {"mapper": "decam"}
-    assert "unknown mapper 'decam'; known: hsc" in refusal.manifest(5, lacking)
+    lacking = {name: value for name, value in manifest.items() if name != "butler"} | {"mapper": "nocam"}
+    assert "unknown mapper 'nocam'; known: " in refusal.manifest(5, lacking)
 
 
 @pytest.mark.parametrize(
