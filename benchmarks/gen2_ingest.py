@@ -21,7 +21,7 @@ UNLIMITED = ("1970-01-01", "2037-12-31")
 
 TRANSLATORS: dict[str, Callable[[fits.Header], object]] = {
     "field": lambda header: re.sub(r"\W", "_", header["OBJECT"].strip()).upper(),
-    "visit": lambda header: int(re.fullmatch(r"HSCE(\d{8})", header["EXP-ID"].strip())[1]),  # type: ignore[index]  ours all match
+    "visit": lambda header: int(re.fullmatch(r"HSCE(\d{8})", header["EXP-ID"].strip())[1]),
     "ccd": lambda header: int(header["DET-ID"]),
     "pointing": lambda header: int(header["MJD"]) - 55_927,
     "filter": lambda header: header["FILTER01"].strip().upper(),

@@ -92,7 +92,7 @@ def floor(folder: Path, copies: str) -> None:
         digest = hashlib.md5(usedforsecurity=False)
         with path.open("rb", buffering=0) as source:
             target = (Path(copies) / path.name).open("xb", buffering=0) if copies else None
-            while count := source.readinto(room):  # type: ignore[attr-defined]
+            while count := source.readinto(room):
                 digest.update(room[:count])
                 if target is not None:
                     target.write(room[:count])

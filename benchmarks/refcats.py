@@ -113,7 +113,7 @@ def measure(work: Path, repeats: int) -> None:
                 continue
             target = work / "out"
             os.sync()
-            times.setdefault(name, []).append(seconds(lambda way=way, target=target: way(members, tar, target)))  # type: ignore[misc]
+            times.setdefault(name, []).append(seconds(lambda way=way, target=target: way(members, tar, target)))
             shutil.rmtree(target)
         (work / "out").mkdir()
         if number % 3 == 0:

@@ -24,7 +24,7 @@ hookimpl = pluggy.HookimplMarker("dbb")
 
 
 @hookspec
-def dbb_mappers() -> Sequence[Mapper]:  # type: ignore[empty-body]
+def dbb_mappers() -> Sequence[Mapper]:  # type: ignore[empty-body]  # a specification has no body
     """Return the cameras that this plug-in adds.
 
     Called when a mapper is first asked for by name. A `dbb.mapper.Mapper` reads its files only when used.
@@ -32,7 +32,7 @@ def dbb_mappers() -> Sequence[Mapper]:  # type: ignore[empty-body]
 
 
 @hookspec
-def dbb_filetypes() -> Sequence[Path]:  # type: ignore[empty-body]
+def dbb_filetypes() -> Sequence[Path]:  # type: ignore[empty-body]  # a specification has no body
     """Return TOML files with filetypes that belong to no camera; see `dbb.filetypes` for their form."""
 
 
@@ -67,5 +67,5 @@ def dbb_stage_in(requests: Sequence[StageRequest]) -> Sequence[StageOutcome] | N
 
 
 @hookspec
-def dbb_commands() -> Sequence[click.Command]:  # type: ignore[empty-body]
+def dbb_commands() -> Sequence[click.Command]:  # type: ignore[empty-body]  # a specification has no body
     """Return commands to add to ``dbb``; a name that dbb itself has is refused and reported."""

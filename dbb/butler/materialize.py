@@ -6,6 +6,7 @@ import datetime as dt
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -250,7 +251,7 @@ class _Planner:
             for row, start, end in self._calibrations.choose(filetype, rows, calibs):
                 data_id = dict(zip(filetype.keys, row[FIXED:at], strict=True))
                 values = row[at : at + len(place.keys)]
-                path = place.path(values, row[2], lambda row=row: describe_place(row))  # type: ignore[misc]
+                path = place.path(values, row[2], partial(describe_place, row))
                 entry = self._entry(row, path, place.dataset.name, data_id)
                 dates = {"calib_date": data_id[self._camera.keys.calib_date], "valid_start": start, "valid_end": end}
                 builder.add("calibs", entry | dates)

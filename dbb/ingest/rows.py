@@ -169,8 +169,8 @@ class RowReader:
                 *place,
                 filetype.name,
                 fixed["filesize"][n],  # type: ignore[arg-type]  # converted above
-                fixed["md5sum"][n],  # type: ignore[arg-type]
-                fixed["sha256"][n],  # type: ignore[arg-type]
+                fixed["md5sum"][n],  # type: ignore[arg-type]  # converted above
+                fixed["sha256"][n],  # type: ignore[arg-type]  # converted above
                 None if run is None else self.run_id(run),
                 metadata[n],
                 Corners(*corners[n]) if None not in corners[n] else None,

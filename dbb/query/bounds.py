@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TypeAlias
 
-from dbb.query.nodes import And, Comparison, In, Literal, Name, Node, Or, names_in
+from dbb.query.nodes import And, Comparison, In, Literal, Name, Node, Or, Range, names_in
 from dbb.query.values import fit
 
 _MOST = 2_000  # boxes; more are merged into one
@@ -124,7 +124,7 @@ def _listed(name: Name, items: Sequence[object], text: str) -> Box:
         # a range of patches is an error, which SQL's translator explains
         return Box(patches=frozenset(map(str, values))) if len(values) == len(items) else Box()
     spans = {(value, value) for value in values if isinstance(value, int | float)}
-    spans |= {(item.first, item.last) for item in items if not isinstance(item, Literal)}  # type: ignore[attr-defined]
+    spans |= {(item.first, item.last) for item in items if isinstance(item, Range)}
     return Box(tracts=frozenset(spans))
 
 

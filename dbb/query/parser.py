@@ -273,8 +273,8 @@ class _Parser:
             known = known_names(bind, list(self._binds)) or "; none is given"
             raise ParseError(self._text, token.at, f"no value for the bind {token.text}{known}")
         value = self._binds[bind]
-        many = isinstance(value, list | tuple | set | frozenset)
-        found = [self._literal(token, one) for one in (value if many else [value])]  # type: ignore[attr-defined]
+        values = value if isinstance(value, list | tuple | set | frozenset) else [value]
+        found = [self._literal(token, one) for one in values]
         if isinstance(value, set | frozenset):  # equal sets must give equal trees
             found.sort(key=lambda literal: (type(literal.value).__name__, literal.value))
         return found

@@ -56,7 +56,7 @@ def parsed(data: bytes, form: str) -> Rows:
     if form == "csv":
         return list(csv.DictReader(io.StringIO(data.decode(), newline="")))
     if form == "parquet":
-        return pq.read_table(io.BytesIO(data)).to_pylist()  # type: ignore[no-any-return]
+        return pq.read_table(io.BytesIO(data)).to_pylist()
     table = Table.read(data.decode(), format="ascii.ecsv")
     return [
         {

@@ -83,9 +83,9 @@ def in_processes(tmp_path: Path) -> Iterator[Jobs]:
         assert forker.stdout is not None
 
         def run(jobs: Sequence[dict[str, Any]]) -> list[Any]:
-            forker.stdin.write(json.dumps(jobs) + "\n")  # type: ignore[union-attr]
-            forker.stdin.flush()  # type: ignore[union-attr]
-            line = forker.stdout.readline()  # type: ignore[union-attr]
+            forker.stdin.write(json.dumps(jobs) + "\n")
+            forker.stdin.flush()
+            line = forker.stdout.readline()
             assert line, errors.read_text()
             answers: list[Any] = json.loads(line)
             for job, answer in zip(jobs, answers, strict=True):

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from demo_survey import select, sha256
+from live_mapper import ask_mapper, run_client
 
 from dbb import Registry
 from dbb.butler import CalibSpec, InputSpec, OutputSpec, Repository, RepoSpec, materialize_repo
@@ -22,55 +20,23 @@ from dbb.ingest import certify_table
 from dbb.mapper import ERAS, Dataset
 from dbb.plugins import plugins
 
+PACKAGE = "obs_decam"
 DECAM = plugins().mapper("decam")
 FIELDS = ("section", "template", "python", "persistable", "storage")
-# The client knows one camera; both programs run in a process of their own with the sources of DECam too.
-SETUP = """
-import json, logging, sys, warnings
-sys.path.insert(0, sys.argv[1])
-import gen2env
-gen2env.REAL += ("obs_decam",)
-"""
-PROBE = """
-warnings.simplefilter("ignore")
-logging.disable(logging.CRITICAL)
-gen2env.setup(sys.argv[2])
-from lsst.obs.decam.decamMapper import DecamMapper
-mapper, found = DecamMapper(root=sys.argv[3]), {}
-for section in ("exposures", "calibrations", "datasets", "images", "cameras"):
-    for name, mapping in (getattr(mapper, section, None) or {}).items():
-        try:
-            template = mapping.template
-        except RuntimeError:
-            continue
-        found[name] = {"section": section, "template": template, "tables": mapping.tables or []}
-        found[name].update({key: getattr(mapping, key) or "" for key in ("python", "persistable", "storage")})
-        found[name]["keys"] = sorted(mapping.keys())
-print(json.dumps(found))
-"""
 CLIENT = "import client; sys.exit(client.main(sys.argv[2:]))"
 
 
-def run(code: str, *arguments: object) -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    command = [sys.executable, "-B", "-c", SETUP + code, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.stdout, done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module", params=ERAS)
-def era(request: pytest.FixtureRequest) -> str:
+def era(request: pytest.FixtureRequest, gen2_src: Path) -> str:
+    if not (gen2_src / request.param / f"lsst+{PACKAGE}").is_dir():
+        pytest.skip(f"{gen2_src} has no lsst+{PACKAGE}: the sources of DECam's mapper")
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def real(era: str, gen2_src: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("repository")
-    found: dict[str, Any] = json.loads(
-        run(PROBE, shared / "gen2_client", gen2_src / era, root).strip().splitlines()[-1]
-    )
-    return found
+    return ask_mapper(PACKAGE, shared, gen2_src / era, root, DECAM.butler_class)
 
 
 def ours(era: str) -> list[Dataset]:
@@ -161,7 +127,9 @@ def ask(shared: Path, gen2_src: Path, era: str, tmp_path: Path) -> Callable[...,
         path = tmp_path / "queries.json"
         path.write_text(json.dumps(queries), encoding="utf-8")
         client = shared / "gen2_client"
-        answer = json.loads(run(CLIENT, client, "--src", gen2_src / era, "--repo", job / "in", *more, path))
+        answer = json.loads(
+            run_client(PACKAGE, CLIENT, client, "--src", gen2_src / era, "--repo", job / "in", *more, path)
+        )
         assert "error" not in answer, answer["error"]
         assert (answer["era"], len(answer["results"])) == (era, len(queries))
         return [one for one in answer["results"] if not one["ok"]]

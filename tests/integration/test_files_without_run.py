@@ -39,7 +39,7 @@ def registry(registry_url: str) -> Iterator[Registry]:
 
 
 def names(registry: Registry, **question: object) -> list[str]:
-    return [str(record.relpath).removesuffix(".fits") for record in registry.query("calexp", **question)]  # type: ignore[arg-type]
+    return [str(record.relpath).removesuffix(".fits") for record in registry.query("calexp", **question)]
 
 
 @pytest.mark.parametrize(

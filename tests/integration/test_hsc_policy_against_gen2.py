@@ -10,33 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from live_mapper import VALUES, ask_mapper
 
 from dbb.mapper import ERAS, Dataset, Mapper
 from dbb_mappers.hsc import dbb_mappers
 
 HSC: Mapper = dbb_mappers()[0]
-SECTIONS = ("exposures", "calibrations", "datasets", "images", "cameras")
-# Runs in a process of its own: argv is the folder of the client, the sources, a repository.
-PROBE = """
-import json, logging, sys, warnings
-warnings.simplefilter("ignore")
-logging.disable(logging.CRITICAL)
-sys.path.insert(0, sys.argv[1])
-import gen2env
-gen2env.setup(sys.argv[2])
-from lsst.obs.hsc.hscMapper import HscMapper
-mapper, found = HscMapper(root=sys.argv[3]), {}
-for section in json.loads(sys.argv[4]):
-    for name, mapping in (getattr(mapper, section, None) or {}).items():
-        try:
-            template = mapping.template
-        except RuntimeError:
-            continue
-        found[name] = {"section": section, "template": template, "tables": mapping.tables or []}
-        found[name].update({key: getattr(mapping, key) or "" for key in ("python", "persistable", "storage")})
-        found[name]["keys"] = sorted(mapping.keys())
-print(json.dumps(found))
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +31,8 @@ def real(
     request: pytest.FixtureRequest, gen2_src: Path, shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> RealMapper:
     root = tmp_path_factory.mktemp("repository")
-    arguments = [str(shared / "gen2_client"), str(gen2_src / request.param), str(root), json.dumps(SECTIONS)]
-    asked = subprocess.run([sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, check=False)
-    assert asked.returncode == 0, asked.stderr
-    return RealMapper(request.param, json.loads(asked.stdout.splitlines()[-1]))
+    mappings = ask_mapper("obs_subaru", shared, gen2_src / request.param, root, HSC.butler_class)
+    return RealMapper(request.param, mappings)
 
 
 def ours(era: str) -> list[Dataset]:
@@ -83,20 +60,6 @@ def test_the_real_mapper_asks_for_no_key_that_we_lack(real: RealMapper) -> None:
         assert set(real.mappings[dataset.name]["keys"]) <= set(dataset.keys) | exposure
 
 
-VALUES: dict[str, object] = {
-    "visit": 903334,
-    "ccd": 23,
-    "filter": "HSC-R",
-    "pointing": 533,
-    "field": "STRIPE82L",
-    "dateObs": "2013-06-17",
-    "taiObs": "2013-06-17",
-    "expTime": 30.0,
-    "tract": 0,
-    "patch": "8,6",
-    "name": "ps1",
-    "pixel_id": "189584",
-}
 RUN = {"unitname": "Ht0", "reqnum": 20, "attnum": 1}
 
 

@@ -250,7 +250,7 @@ def test_a_patch_is_stored_in_one_spelling_and_found_by_both(registry: Registry)
             {"where": "patch = :p", "binds": {"p": spelling}},
             {"where": f"patch GLOB '{spelling[:2]}*' AND tract = 0"},
         ):
-            found = registry.query("deepcoadd_calexp", **question)  # type: ignore[arg-type]
+            found = registry.query("deepcoadd_calexp", **question)
             assert [record.relpath for record in found] == ["0.fits", "1.fits"], question
 
 

@@ -83,7 +83,7 @@ def manifest_of(job: Path) -> dict[str, list[dict[str, object]]]:
 
 
 def raws(**changes: object) -> RepoSpec:
-    return RepoSpec("hsc", (InputSpec("raw"),), **changes)  # type: ignore[arg-type]
+    return RepoSpec("hsc", (InputSpec("raw"),), **changes)
 
 
 # Layout and names
@@ -379,15 +379,15 @@ def test_coadds_with_file_safe_patches_lie_where_the_butler_looks_for_its_own(de
 
 @pytest.mark.parametrize("condition", [{"where": "patch = '8x6'"}, {"where": "patch = '8,6'"}, {"id": ("patch=8x6",)}])
 def test_a_patch_is_asked_for_in_either_spelling(registry: Registry, job: Path, condition: dict[str, object]) -> None:
-    spec = RepoSpec("hsc", (InputSpec("deepCoadd_calexp", **condition),))  # type: ignore[arg-type]
+    spec = RepoSpec("hsc", (InputSpec("deepCoadd_calexp", **condition),))
     assert materialize_repo(registry, job, spec).inputs == 2
-    assert {entry["data_id"]["patch"] for entry in manifest_of(job)["inputs"]} == {"8,6"}  # type: ignore[index]
+    assert {entry["data_id"]["patch"] for entry in manifest_of(job)["inputs"]} == {"8,6"}
 
 
 def test_exposures_are_chosen_by_the_patch_that_they_overlap(demo: Demo, registry: Registry, job: Path) -> None:
     where = "tract = 0 AND patch = '8,6' AND filter = 'HSC-R'"
     materialize_repo(registry, job, RepoSpec("hsc", (InputSpec("raw", where=where),), overlaps=OVERLAPS))
-    found = {tuple(entry["data_id"].values()) for entry in manifest_of(job)["inputs"]}  # type: ignore[attr-defined]
+    found = {tuple(entry["data_id"].values()) for entry in manifest_of(job)["inputs"]}
     expected = {(int(r["visit"]), int(r["ccd"])) for r in demo.rows("overlaps") if r["patch"] == "8,6"}
     assert found == {key for key in expected if key[0] < 903986}
     assert len(found) == 9
@@ -396,7 +396,7 @@ def test_exposures_are_chosen_by_the_patch_that_they_overlap(demo: Demo, registr
 def test_a_condition_and_data_ids_must_both_hold(registry: Registry, job: Path) -> None:
     one = InputSpec("raw", where="ccd < 20", id=("visit=903334 ccd=16^22", "visit=903336"))
     materialize_repo(registry, job, RepoSpec("hsc", (one,)))
-    found = [tuple(entry["data_id"].values()) for entry in manifest_of(job)["inputs"]]  # type: ignore[attr-defined]
+    found = [tuple(entry["data_id"].values()) for entry in manifest_of(job)["inputs"]]
     assert found == [(903334, 16), (903336, 17)]
 
 
@@ -837,7 +837,7 @@ def test_the_repository_reads_back_through_our_own_reader(full: Path) -> None:
     manifest = manifest_of(full)
     with Repository(full / "out") as repository:
         for entry in manifest["inputs"]:
-            uri = repository.get_uri(str(entry["dataset"]), **entry["data_id"])  # type: ignore[arg-type]
+            uri = repository.get_uri(str(entry["dataset"]), **entry["data_id"])
             assert Path(uri) == full / str(entry["path"])
         for row in manifest["exposures"]:
             for name in ("bias", "dark", "flat"):

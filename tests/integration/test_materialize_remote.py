@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import os
 import shutil
 import threading
 from collections import Counter
@@ -12,12 +11,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import boto3
 import fsspec
 import pytest
 from demo_survey import CALIBS, Demo, Survey, make_demo, move_archive, raw_values, tree
-from moto.server import ThreadedMotoServer
 
 from dbb import Registry
 from dbb.butler import CalibSpec, FileSpec, InputSpec, RepoSpec, materialize_repo
@@ -71,32 +69,14 @@ def web(demo: Demo, tmp_path: Path) -> Iterator[Web]:
     fsspec.filesystem("http").clear_instance_cache()
 
 
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def bucket(demo: Demo, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(demo: Demo, s3_client: Any) -> str:
     """URL of a folder in a bucket with all that SPEC asks for."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="survey")
+    s3_client.create_bucket(Bucket="survey")
     for path in demo.archive.rglob("*"):
         if path.is_file() and "corr" not in path.parts:
-            client.put_object(Bucket="survey", Key=f"data/{path.relative_to(demo.archive)}", Body=path.read_bytes())
-    client.close()
-    yield "s3://survey/data"
-    fsspec.filesystem("s3").clear_instance_cache()
+            s3_client.put_object(Bucket="survey", Key=f"data/{path.relative_to(demo.archive)}", Body=path.read_bytes())
+    return "s3://survey/data"
 
 
 def moved(demo: Demo, tmp_path: Path, root: str) -> Registry:
@@ -197,12 +177,10 @@ def test_other_bytes_than_registered_are_refused(demo: Demo, web: Web, tmp_path:
     assert text.count(web.url) == text.count("HSCA90333430.fits")
 
 
-def test_other_bytes_on_s3_are_refused(demo: Demo, bucket: str, tmp_path: Path) -> None:
-    client = boto3.client("s3")
+def test_other_bytes_on_s3_are_refused(demo: Demo, bucket: str, s3_client: Any, tmp_path: Path) -> None:
     key = "data/skymap/skyMap-1.pickle"
-    size = client.head_object(Bucket="survey", Key=key)["ContentLength"]
-    client.put_object(Bucket="survey", Key=key, Body=b"x" * size)
-    client.close()
+    size = s3_client.head_object(Bucket="survey", Key=key)["ContentLength"]
+    s3_client.put_object(Bucket="survey", Key=key, Body=b"x" * size)
     with moved(demo, tmp_path, bucket) as registry:
         text = refused(registry, tmp_path / "JOB")
     assert "s3://survey/data/skymap/skyMap-1.pickle: " in text

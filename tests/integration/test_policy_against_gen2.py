@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from demo_survey import make_demo
+from live_mapper import VALUES
 
 from dbb import Registry
 from dbb.butler import InputSpec, OutputSpec, RepoSpec, materialize_repo
@@ -19,20 +20,6 @@ from dbb.mapper import ERAS
 from dbb.plugins import plugins
 
 HSC = plugins().mapper("hsc")
-VALUES: dict[str, object] = {
-    "visit": 903334,
-    "ccd": 23,
-    "filter": "HSC-R",
-    "pointing": 533,
-    "field": "STRIPE82L",
-    "dateObs": "2013-06-17",
-    "taiObs": "2013-06-17",
-    "expTime": 30.0,
-    "tract": 0,
-    "patch": "8,6",
-    "name": "ps1",
-    "pixel_id": "189584",
-}
 HEAD = (
     f"!RepositoryCfg_v1\n_mapper: !!python/name:{HSC.butler_class} ''\n_mapperArgs: {{}}\n_parents: []\n_root: null\n"
 )

@@ -160,7 +160,7 @@ def test_unknown_names_list_the_known_ones_nearest_first(registry: Registry) -> 
         (r"unknown overlap version 'v1'", {"where": "tract = 0", "overlaps": "v1"}),
     ):
         with pytest.raises(NotFoundError, match=problem) as caught:
-            registry.query("calexp", **question)  # type: ignore[arg-type]
+            registry.query("calexp", **question)
         assert caught.value.exit_code == 5
     with pytest.raises(NotFoundError, match=r"unknown filetype 'calex'; known: calexp, "):
         registry.query("calex")

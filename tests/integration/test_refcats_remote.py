@@ -12,11 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import boto3
 import fsspec
 import pytest
 from demo_survey import move_archive, raw_values, tree
-from moto.server import ThreadedMotoServer
 from registries import small_registry
 
 from dbb import Registry
@@ -112,30 +110,12 @@ def web(archive: Path) -> Iterator[Web]:
     fsspec.filesystem("http").clear_instance_cache()
 
 
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def bucket(archive: Path, registry: Registry, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="refcats")
+def bucket(archive: Path, registry: Registry, s3_client: Any) -> str:
+    s3_client.create_bucket(Bucket="refcats")
     for path in archive.iterdir():
-        client.put_object(Bucket="refcats", Key=f"data/{path.name}", Body=path.read_bytes())
-    client.close()
-    yield "s3://refcats/data"
-    fsspec.filesystem("s3").clear_instance_cache()
+        s3_client.put_object(Bucket="refcats", Key=f"data/{path.name}", Body=path.read_bytes())
+    return "s3://refcats/data"
 
 
 def job(registry: Registry, folder: Path, *names: str) -> Path:

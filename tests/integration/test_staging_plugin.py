@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
-import os
 import signal
 import subprocess
 import sys
@@ -14,12 +13,11 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import boto3
 import fsspec
 import pluggy
 import pytest
-from moto.server import ThreadedMotoServer
 
 from dbb import hookspecs
 from dbb.storage import StageOutcome, StageRequest
@@ -103,30 +101,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
     fsspec.filesystem("http").clear_instance_cache()
 
 
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def bucket(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(s3_client: Any) -> str:
     """URL of a bucket with a file ``a/one.fits``; the settings come from the environment, as in a job."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="survey")
-    client.put_object(Bucket="survey", Key="a/one.fits", Body=CONTENT)
-    client.close()
-    yield "s3://survey"
-    fsspec.filesystem("s3").clear_instance_cache()
+    s3_client.create_bucket(Bucket="survey")
+    s3_client.put_object(Bucket="survey", Key="a/one.fits", Body=CONTENT)
+    return "s3://survey"
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from dbb.query.parser import MAX_DEPTH
 from dbb.query.sql import Column, UnknownNameError, to_sql
 from dbb.query.values import glob_regex
 
-POSTGRESQL = PGDialect_psycopg()  # type: ignore[no-untyped-call]
+POSTGRESQL = PGDialect_psycopg()
 META = sa.MetaData()
 FILE = sa.Table(
     "file",

@@ -60,7 +60,7 @@ def test_a_copy_of_other_bytes_than_registered_is_removed_and_named(tmp_path: Pa
     source, target = tmp_path / "a", tmp_path / "b"
     source.write_bytes(b"pixels")
     with pytest.raises(IntegrityError, match=f"{source}: {next(iter(wrong))} is .*, registered as"):
-        copy_checked(StageRequest(str(source), str(target), **wrong))  # type: ignore[arg-type]
+        copy_checked(StageRequest(str(source), str(target), **wrong))
     assert not target.exists()
 
 
@@ -174,7 +174,7 @@ def test_a_file_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
     with pytest.raises(TypeError), new_file(path) as stream:
-        stream.writelines([b"half", None])  # type: ignore[list-item]
+        stream.writelines([b"half", None])
     assert path.read_bytes() == b"old"
     assert [one.name for one in tmp_path.iterdir()] == ["a"]
 
