@@ -7,6 +7,7 @@ The last line on stdout is JSON with the seconds spent after the imports.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -21,13 +22,16 @@ JOBS = 100
 
 def main() -> None:
     """Build the jobs below a folder."""
-    url, folder, version = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("url", "folder", "version"):
+        parser.add_argument(name)
+    given = parser.parse_args()
     start = time.perf_counter()
-    with Registry(url) as registry:
+    with Registry(given.url) as registry:
         for number in range(JOBS):
             raws = InputSpec("raw", id=(Job.of(100, start=number).data_id(),))
-            spec = RepoSpec("hsc", inputs=(raws,), calibs=CalibSpec(version))
-            materialize_repo(registry, f"{folder}/{number:03d}", spec)
+            spec = RepoSpec("hsc", inputs=(raws,), calibs=CalibSpec(given.version))
+            materialize_repo(registry, f"{given.folder}/{number:03d}", spec)
     sys.stdout.write(json.dumps({"seconds": time.perf_counter() - start}) + "\n")
 
 

@@ -5,6 +5,7 @@
 JOB.json lists the files. The last line on stdout is JSON with the seconds spent after the imports.
 """
 
+import argparse
 import json
 import os
 import re
@@ -92,8 +93,11 @@ def ingest_calibs(paths: dict[str, list[str]], archive: str, root: str) -> None:
 
 def main() -> None:
     """Ingest one job's files."""
-    source, job = sys.argv[1:]
-    wanted = json.loads(Path(source).read_text())
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path)
+    parser.add_argument("job")
+    given = parser.parse_args()
+    wanted, job = json.loads(given.source.read_text()), given.job
     raws = [row["relpath"] for row in wanted["exposures"]]
     calibs = {kind: [row["relpath"] for row in wanted["calibs"] if row["type"] == kind] for kind in CALIB_TYPES}
     start = time.perf_counter()

@@ -13,6 +13,7 @@ references) is not counted.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -181,7 +182,12 @@ def _step(way: str, source: str, root: str) -> Callable[[], None]:
 
 def main() -> None:
     """Run one way and print its time."""
-    run = _step(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("way", choices=("prepare", "ingest", "transfer", "import"))
+    parser.add_argument("source")
+    parser.add_argument("root")
+    given = parser.parse_args()
+    run = _step(given.way, given.source, given.root)
     start = time.perf_counter()
     run()
     sys.stdout.write(json.dumps({"seconds": time.perf_counter() - start}) + "\n")

@@ -7,10 +7,10 @@ same bytes.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import hashlib
 import io
-import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -292,7 +292,12 @@ def _write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer.writerows(rows)
 
 
+def main() -> None:
+    """Make the data set in the folder that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="where to write; made if missing")
+    make(parser.parse_args().folder)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python make.py FOLDER")
-    make(Path(sys.argv[1]))
+    main()

@@ -75,9 +75,14 @@ def test_the_script_makes_the_same_bytes_as_the_function(mini: Path, tmp_path: P
     assert tree(tmp_path) == tree(mini)
 
 
-def test_the_script_without_a_folder_tells_its_usage() -> None:
-    done = subprocess.run([sys.executable, EXAMPLE / "make.py"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, "usage: python make.py FOLDER\n")
+@pytest.mark.parametrize(("arguments", "code"), [([], 2), (["--help"], 0), (["--no-such-option"], 2)])
+def test_the_script_without_a_folder_tells_its_usage_and_writes_nothing(
+    arguments: list[str], code: int, tmp_path: Path
+) -> None:
+    command = [sys.executable, EXAMPLE / "make.py", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, list(tmp_path.iterdir())) == (code, [])
+    assert "usage: make.py [-h] FOLDER" in done.stdout + done.stderr
 
 
 def test_the_raws_have_the_data_ids_of_the_real_ones(headers: dict[str, fits.Header]) -> None:
