@@ -115,6 +115,24 @@ class PluginError(DbbError):
     """A plug-in is broken and somebody asked for it, or it broke its contract."""
 
 
+class PipelineError(DbbError, ValueError):
+    """A pipeline, or the submit file that it came from, cannot be planned; says where it was written."""
+
+    exit_code = 2
+
+    def __init__(self, problem: str, place: object = None) -> None:
+        self.problem, self.place = problem, place
+        super().__init__(f"{place}: {problem}" if place else problem)
+
+
+class VariableError(PipelineError):
+    """A variable of a pipeline cannot be replaced: circular, or no number where one is wanted; shows the chain."""
+
+
+class MissingVariableError(VariableError, LookupError):
+    """A variable of a pipeline has no value anywhere; shows the chain of variables that led to it."""
+
+
 def known_names(name: str, known: Sequence[str], most: int = 12) -> str:
     """Return ``"; known: …"`` with the names nearest to `name` first, or an empty text.
 

@@ -15,8 +15,10 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
+    from dbb.api import Registry
     from dbb.filetypes import Filetype
     from dbb.mapper import Mapper
+    from dbb.pipeline.model import Pipeline
     from dbb.storage import StageOutcome, StageRequest
 
 hookspec = pluggy.HookspecMarker("dbb")
@@ -63,6 +65,37 @@ def dbb_stage_in(requests: Sequence[StageRequest]) -> Sequence[StageOutcome] | N
     order; a failure is an outcome with its reason, never an exception, so that one missing file does not hide the
     others. Check size and checksums while the bytes pass. Where a request has an offset, only the ``filesize`` bytes
     from there are wanted. Return None unless every source is of a kind you know.
+    """
+
+
+@hookspec(firstresult=True)
+def dbb_read_pipeline(path: Path, settings: Mapping[str, str]) -> Pipeline | None:
+    """Read the submit file at `path`, or return None if it is of no language that you know.
+
+    `settings` are the operator's values from outside (``--set key=value``): they win over the file's, and are known
+    while it is read. Raise `dbb.errors.PipelineError` with file and line for a file that is yours but wrong.
+    """
+
+
+@hookspec(firstresult=True)
+def dbb_query_inputs(
+    name: str, args: Mapping[str, str], registry: Registry | None
+) -> Sequence[Mapping[str, object]] | None:
+    """Answer the query called `name`, or return None to pass.
+
+    Asked for a section with ``query = name``; `args` are the section's keys with their variables replaced. Each row is
+    a file: ``filename`` and whatever else is known of it; or several files by nickname, each such a mapping.
+    """
+
+
+@hookspec(firstresult=True)
+def dbb_group_inputs(
+    name: str, rows: Sequence[Mapping[str, Mapping[str, str]]], keys: Sequence[str]
+) -> Mapping[str, Sequence[int]] | None:
+    """Group data lines for a section with ``group_by = name``, or return None to pass.
+
+    `rows` are the lines, the files on each by nickname; `keys` are those of ``divide_by``. Return for each group its
+    name and the indexes of its lines, in order; a line may be in several groups.
     """
 
 
