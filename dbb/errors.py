@@ -133,6 +133,10 @@ class MissingVariableError(VariableError, LookupError):
     """A variable of a pipeline has no value anywhere; shows the chain of variables that led to it."""
 
 
+class CollidingOutputsError(ConflictError):
+    """Two quanta of a plan would write one file; names both and the key that its name lacks."""
+
+
 def known_names(name: str, known: Sequence[str], most: int = 12) -> str:
     """Return ``"; known: …"`` with the names nearest to `name` first, or an empty text.
 

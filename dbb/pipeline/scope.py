@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from dbb.pipeline.model import Tree, Value, subtree
 
 if TYPE_CHECKING:
     from dbb.pipeline.values import Hole
+
+Found: TypeAlias = "Value | Hole"
 
 SEARCH_ORDER = ("file", "list", "exec", "job", "module", "block", "archive", "site")
 """Sections whose current member is searched for a name, in this order, before the top level."""
@@ -37,10 +39,10 @@ class Scope:
     root: Tree
     late: Mapping[str, Hole] = field(default_factory=dict)
     current: Mapping[str, Value] = field(default_factory=dict)
-    search: tuple[Mapping[str, Value], ...] = ()
+    search: tuple[Mapping[str, Found], ...] = ()
     chosen: Mapping[str, str] = field(default_factory=dict)
 
-    def find(self, name: str) -> Value | Hole | None:
+    def find(self, name: str) -> Found | None:
         """Return the value of `name`, without regard to case, or None. A dotted name is a path from the top.
 
         In a module ``file.…``, ``list.…``, ``wrapper.…`` and ``exec_N.…`` are paths in it.
@@ -51,14 +53,14 @@ class Scope:
             return hole
         return self._at(name) if "." in name else self._search(name)
 
-    def _search(self, name: str) -> Value | None:
+    def _search(self, name: str) -> Found | None:
         for values in self._places():
             value = values.get(name)
             if value is not None:
                 return value
         return None
 
-    def _places(self) -> Iterator[Mapping[str, Value]]:
+    def _places(self) -> Iterator[Mapping[str, Found]]:
         yield self.current
         yield from self.search
         for section in SEARCH_ORDER:
@@ -66,7 +68,7 @@ class Scope:
                 yield subtree(self.root, section, self.chosen[section])
         yield self.root
 
-    def _at(self, name: str) -> Value | None:
+    def _at(self, name: str) -> Found | None:
         path = name.split(".")
         if "module" in self.chosen and (path[0] in _OF_MODULE or path[0].startswith("exec_")):
             inner = self._descend(subtree(self.root, "module", self.chosen["module"]), path)
@@ -87,6 +89,6 @@ class Scope:
             tree = inner
         return tree
 
-    def within(self, *search: Mapping[str, Value], **current: Value) -> Scope:
+    def within(self, *search: Mapping[str, Found], **current: Value) -> Scope:
         """Return a scope that searches `search` before this one's, and has more current values."""
         return replace(self, search=(*search, *self.search), current={**self.current, **current})

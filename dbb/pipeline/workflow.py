@@ -1,0 +1,243 @@
+"""A workflow: what must run, as plain values that any engine can start and JSON can carry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+Argument: TypeAlias = "str | dict[str, Any]"
+"""A word of a command line; ``{"head": …}`` or ``{"join": […]}`` where only the running step knows it."""
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file that a quantum reads.
+
+    Parameters
+    ----------
+    nick
+        The file section it belongs to.
+    filename
+        Its name, with the suffix of its compression.
+    fullname
+        Its path in the job.
+    rename
+        A fixed name that it is to have besides, in the same folder.
+    source
+        Where the registry says that it lies: archive, relpath, filesize, md5sum, run; empty if nobody looked.
+    """
+
+    nick: str
+    filename: str
+    fullname: str
+    rename: str | None = None
+    source: Mapping[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return what JSON holds."""
+        out: dict[str, object] = {"nick": self.nick, "filename": self.filename, "fullname": self.fullname}
+        if self.rename is not None:
+            out["rename"] = self.rename
+        if self.source:
+            out["source"] = dict(self.source)
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """A file that a quantum writes.
+
+    Parameters
+    ----------
+    nick, filename, fullname
+        As of an `InputFile`.
+    archivepath
+        Its folder in the archive, or None if the pipeline does not say.
+    filetype
+        What it is, or None.
+    save, compress, optional
+        Whether it is kept in the archive, compressed for that, and may be absent.
+    metadata
+        What its name and its quantum say of it.
+    """
+
+    nick: str
+    filename: str
+    fullname: str
+    archivepath: str | None
+    filetype: str | None
+    save: bool
+    compress: bool
+    optional: bool
+    metadata: Mapping[str, str]
+
+    @property
+    def relpath(self) -> str:
+        """Its path in the archive."""
+        return f"{self.archivepath}/{self.filename}" if self.archivepath else self.filename
+
+    def as_dict(self) -> dict[str, object]:
+        """Return what JSON holds."""
+        return {
+            "nick": self.nick,
+            "filename": self.filename,
+            "fullname": self.fullname,
+            "archivepath": self.archivepath,
+            "filetype": self.filetype,
+            "save": self.save,
+            "compress": self.compress,
+            "optional": self.optional,
+            "metadata": dict(self.metadata),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ListFile:
+    """A list file that a quantum is given: its name in the module, its path in the job and its text."""
+
+    name: str
+    fullname: str
+    text: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Return what JSON holds."""
+        return {"name": self.name, "fullname": self.fullname, "text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One quantum: what runs once, with which files.
+
+    Parameters
+    ----------
+    module, block
+        The step, and the part of the run it belongs to.
+    wrapnum
+        Counts from 1 over the whole run.
+    loop
+        The values that tell it from the module's other quanta.
+    argv
+        One argument list per exec, in order.
+    inputs, outputs, lists
+        Its files. ``outputs`` are in the order of ``was_generated_by``.
+    log
+        Path of its log in the job.
+    log_archivepath
+        Folder of its log in the archive, or None.
+    """
+
+    module: str
+    block: str
+    wrapnum: int
+    loop: Mapping[str, str]
+    argv: Sequence[Sequence[Argument]]
+    inputs: Sequence[InputFile]
+    outputs: Sequence[OutputFile]
+    lists: Sequence[ListFile]
+    log: str
+    log_archivepath: str | None = None
+
+    @property
+    def title(self) -> str:
+        """How messages call it."""
+        loop = " ".join(f"{key}={value}" for key, value in self.loop.items())
+        return f"{self.module} #{self.wrapnum}" + (f" ({loop})" if loop else "")
+
+    def as_dict(self) -> dict[str, object]:
+        """Return what JSON holds."""
+        return {
+            "module": self.module,
+            "block": self.block,
+            "wrapnum": self.wrapnum,
+            "loop": dict(self.loop),
+            "argv": [list(words) for words in self.argv],
+            "inputs": [one.as_dict() for one in self.inputs],
+            "outputs": [one.as_dict() for one in self.outputs],
+            "lists": [one.as_dict() for one in self.lists],
+            "log": self.log,
+            "log_archivepath": self.log_archivepath,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What an engine starts: quanta that run one after the other in one place.
+
+    Parameters
+    ----------
+    name
+        Unique in the run, safe as a file name.
+    block, jobnum
+        Its block; jobs are counted from 1 over the whole run.
+    keys
+        The values of ``divide_jobs_by``.
+    wrapnums
+        Its quanta, in the order in which they run.
+    after
+        Names of the jobs that must have ended before.
+    resources
+        What the pipeline asks of the engine: ``request_memory`` and the like, unchanged.
+    parallel
+        How many quanta of a module may run at the same time, where more than one.
+    """
+
+    name: str
+    block: str
+    jobnum: int
+    keys: Mapping[str, str]
+    wrapnums: Sequence[int]
+    after: Sequence[str] = ()
+    resources: Mapping[str, str] = field(default_factory=dict)
+    parallel: Mapping[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return what JSON holds."""
+        return {
+            "name": self.name,
+            "block": self.block,
+            "jobnum": self.jobnum,
+            "keys": dict(self.keys),
+            "wrapnums": list(self.wrapnums),
+            "after": list(self.after),
+            "resources": dict(self.resources),
+            "parallel": dict(self.parallel),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """Everything that a submission runs.
+
+    Parameters
+    ----------
+    run
+        ``reqnum``, ``unitname``, ``attnum``.
+    instances
+        All quanta, by `Instance.wrapnum`.
+    jobs
+        All jobs, by `Job.jobnum`.
+    """
+
+    run: Mapping[str, int | str]
+    instances: Sequence[Instance]
+    jobs: Sequence[Job]
+
+    def instance(self, wrapnum: int) -> Instance:
+        """Return one quantum by its number."""
+        return self.instances[wrapnum - 1]
+
+    def instances_of(self, job: Job) -> Iterator[Instance]:
+        """Give the quanta of a job in the order in which they run."""
+        return (self.instance(wrapnum) for wrapnum in job.wrapnums)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return what JSON holds; equal workflows give equal bytes."""
+        return {
+            "schema": SCHEMA,
+            "run": dict(self.run),
+            "instances": [one.as_dict() for one in self.instances],
+            "jobs": [one.as_dict() for one in self.jobs],
+        }
