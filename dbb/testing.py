@@ -22,10 +22,11 @@ import pytest
 
 from dbb.butler.camera import camera_layout, output_template
 from dbb.butler.exposures import ExposureRows
-from dbb.errors import HeaderError
+from dbb.errors import HeaderError, PipelineError
 from dbb.filetypes import CONVERTERS, Filetype, load_filetypes
 from dbb.mapper import ERAS, Mapper
 from dbb.patterns import RUN_KEYS, is_safe_path, parse_pattern
+from dbb.pipeline.model import Pipeline
 from dbb.registry.filetypes import RESERVED
 from dbb.storage import StageOutcome, StageRequest
 
@@ -34,6 +35,7 @@ __all__ = [
     "FiletypesContract",
     "GatherMetadataContract",
     "MapperContract",
+    "ReadPipelineContract",
     "StageInContract",
     "TranslateHeaderContract",
 ]
@@ -256,6 +258,46 @@ class GatherMetadataContract:
         other = tmp_path / "notes.some-other-kind"
         other.write_bytes(b"nothing that you know")
         assert gather(uri=str(other), filetype=filetype) is None
+
+
+class ReadPipelineContract:
+    """What everything that reads submit files must do."""
+
+    @pytest.fixture
+    def read_pipeline(self) -> Callable[..., Pipeline | None]:
+        """Return the plug-in's `dbb_read_pipeline`."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def submit_file(self) -> Path:
+        """Return a file that says ``reqnum`` is 1 at its top, and ``a`` is 1 in the section ``m`` of ``module``."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def broken(self) -> Path:
+        """Return a file that is of the plug-in's language, but wrong."""
+        raise NotImplementedError
+
+    def test_settings_win_over_the_file(self, read_pipeline: Callable[..., Any], submit_file: Path) -> None:
+        """A dotted setting reaches into sections."""
+        assert read_pipeline(path=submit_file, settings={}).tree == {"reqnum": "1", "module": {"m": {"a": "1"}}}
+        pipeline = read_pipeline(path=submit_file, settings={"reqnum": "2", "module.m.a": "3", "b": "4"})
+        assert pipeline.tree == {"reqnum": "2", "module": {"m": {"a": "3"}}, "b": "4"}
+
+    def test_relative_names_begin_at_the_file(self, read_pipeline: Callable[..., Any], submit_file: Path) -> None:
+        """There query programs are looked for first."""
+        assert read_pipeline(path=submit_file, settings={}).folder == submit_file.parent
+
+    def test_an_error_names_the_file(self, read_pipeline: Callable[..., Any], broken: Path) -> None:
+        """And no other exception comes out."""
+        with pytest.raises(PipelineError, match=broken.name):
+            read_pipeline(path=broken, settings={})
+
+    def test_other_files_are_passed_on(self, read_pipeline: Callable[..., Any], tmp_path: Path) -> None:
+        """Another plug-in may know them."""
+        path = tmp_path / "submit.unheard-of"
+        path.write_bytes(b"\x00\xff")
+        assert read_pipeline(path=path, settings={}) is None
 
 
 class StageInContract:

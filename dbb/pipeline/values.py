@@ -22,6 +22,7 @@ _RANGE = re.compile(r"\s*([0-9]{1,18}):([0-9]{1,18})\s*")
 _KINDS = {"": "need", "loop": "need", "opt": "opt", "head": "head", "func": "func", "rnmlst": "rnmlst"}
 _MOST_VALUES = 100_000
 _DEEPEST = 100
+_LONGEST = 1 << 17  # characters, or parts: Linux takes no longer argument, and variables can double a text without end
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ class _Alternative:
     used: Mapping[str, Parts]
 
     def and_then(self, other: _Alternative) -> _Alternative:
+        if len(self.parts) + len(other.parts) > _LONGEST:
+            raise VariableError(f"variables make a text of more than {_LONGEST} parts")
         return _Alternative(self.parts + other.parts, {**self.used, **other.used} if other.used else self.used)
 
 
@@ -147,6 +150,27 @@ def render(parts: Parts, values: Mapping[str, str]) -> str:
     return "".join([part if isinstance(part, str) else _render(part, values) for part in parts])
 
 
+def variables(text: str) -> Iterator[tuple[str, str]]:
+    """Give kind and name of every variable in `text`, inner ones too, without those whose name holds another.
+
+    The kind is what stands before the brace: ``""``, ``"opt"``, ``"head"`` …
+
+    Examples
+    --------
+    >>> list(variables("${Tract}_$opt{x:4}_${a_${b}}"))
+    [('', 'Tract'), ('opt', 'x'), ('', 'b')]
+    """
+    yield from _names(_tokens(text))
+
+
+def _names(tokens: Sequence[str | _Reference]) -> Iterator[tuple[str, str]]:
+    for token in tokens:
+        if isinstance(token, _Reference):
+            if all(isinstance(part, str) for part in token.body):
+                yield token.kind.replace("need", ""), "".join(map(str, token.body)).partition(":")[0]
+            yield from _names(token.body)
+
+
 def holes(parts: Parts) -> Iterator[str]:
     """Give the names of all holes in `parts`."""
     for part in parts:
@@ -178,6 +202,8 @@ def _compact(parts: Parts) -> Parts:
     for part in parts:
         if type(part) is str and out and type(out[-1]) is str:
             out[-1] += part
+            if len(out[-1]) > _LONGEST:
+                raise VariableError(f"variables make a text of more than {_LONGEST} characters: {out[-1][:40]}…")
         elif part != "" or not isinstance(part, str):
             out.append(part)
     return tuple(out)
@@ -204,7 +230,9 @@ def _parse(text: str, at: int, *, inside: bool, depth: int) -> tuple[tuple[str |
             at += 1
             continue
         body, end = _parse(text, begin.end(), inside=True, depth=depth + 1)
-        if end < 0 or body == ("",):  # "${a" and "${}" are no variables
+        if end < 0:  # "${a" is no variable, and what follows was just read to the end of the text
+            return (*out, text[start : begin.end()], *body), -1
+        if body == ("",):  # neither is "${}"
             at = begin.end()
             continue
         out += [text[start:at], _Reference(kind, tuple(token for token in body if token != ""))]

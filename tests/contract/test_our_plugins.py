@@ -18,12 +18,14 @@ from astropy.io import fits
 import dbb
 from dbb.filetypes import Filetype
 from dbb.mapper import Mapper
+from dbb.pipeline.model import Pipeline
 from dbb.plugins import plugins
 from dbb.testing import (
     CommandsContract,
     FiletypesContract,
     GatherMetadataContract,
     MapperContract,
+    ReadPipelineContract,
     StageInContract,
     TranslateHeaderContract,
 )
@@ -31,6 +33,7 @@ from dbb_cli.commands import dbb_commands
 from dbb_mappers.hsc import dbb_mappers, dbb_translate_header
 from dbb_plugins.fits import dbb_gather_metadata
 from dbb_plugins.staging import dbb_stage_in
+from dbb_plugins.wcl import dbb_read_pipeline
 
 HSC = dbb_mappers()[0]
 HEADER: Mapping[str, object] = {
@@ -129,6 +132,24 @@ class TestStaging(StageInContract):
     @pytest.fixture
     def absent(self, root: str) -> str:
         return f"{root}/nothing"
+
+
+class TestWcl(ReadPipelineContract):
+    @pytest.fixture
+    def read_pipeline(self) -> Callable[..., Pipeline | None]:
+        return dbb_read_pipeline
+
+    @pytest.fixture
+    def submit_file(self, tmp_path: Path) -> Path:
+        path = tmp_path / "submit.wcl"
+        path.write_text("reqnum = 1\n<module m>\n    a = 1\n</module>\n")
+        return path
+
+    @pytest.fixture
+    def broken(self, tmp_path: Path) -> Path:
+        path = tmp_path / "broken.des"
+        path.write_text("<module>\n")
+        return path
 
 
 class TestCommands(CommandsContract):
