@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
@@ -17,6 +17,8 @@ from dbb.registry.calibs import CalibrationType, Validity, certified_in, certifi
 from dbb.registry.select import FIXED, FileQuery, Wanted, describe_place, select_files
 
 _Row = Sequence[Any]
+Wish: TypeAlias = "tuple[Any, Any, str | None]"
+"""What calibrations are chosen by: detector, filter and day."""
 
 
 class CalibrationFinder:
@@ -39,14 +41,15 @@ class CalibrationFinder:
         self._types = {dataset.filetype: dataset for dataset in camera.calibration_types(eras_of(era))}
         self._keys = camera.keys
         self._exposure = camera.exposure_keys
-        self._wanted: dict[tuple[Any, Any, str | None], str] = {}
+        self._wanted: dict[Wish, str] = {}
 
-    def note(self, exposure: tuple[object, ...], detector: object, filter_: object, date: object) -> None:
-        """Remember that calibrations must fit an exposure, which `exposure` has the keys of."""
+    def note(self, exposure: tuple[object, ...], detector: object, filter_: object, date: object) -> Wish:
+        """Remember that calibrations must fit an exposure, which `exposure` has the keys of; return what counts."""
         wanted = (detector, filter_, None if date is None else str(date)[:10])
         if wanted not in self._wanted:
             shown = (f"{key}={value}" for key, value in zip(self._exposure, exposure, strict=True))
             self._wanted[wanted] = " ".join(shown)
+        return wanted
 
     def statements(self, calibs: CalibSpec) -> Iterator[tuple[Place, Filetype, sa.Select[Any]]]:
         """Give for each type its place and the SELECT of the version's calibrations that may fit.
@@ -92,17 +95,43 @@ class CalibrationFinder:
         AmbiguousError
             If several fit.
         """
+        chosen = {row[0]: row for row in self.fit(filetype, rows, calibs).values()}
+        for row in chosen.values():
+            yield row, row[-2], row[-1]
+
+    def fit(
+        self, filetype: Filetype, rows: Iterable[_Row], calibs: CalibSpec, *, optional: bool = False
+    ) -> dict[Wish, _Row]:
+        """Return the calibration for each detector, filter and day that was noted.
+
+        Parameters
+        ----------
+        filetype, rows
+            Of one of `statements`.
+        calibs
+            As given to it.
+        optional
+            Leave out what has none.
+
+        Raises
+        ------
+        MissingError, AmbiguousError
+            As `choose`.
+        """
         detector_key, filter_key = self._keys.detector, self._keys.filter
         keys = [key for key in filetype.keys if key in {detector_key, filter_key}]
         places = [FIXED + filetype.keys.index(key) for key in keys]
         groups: dict[tuple[Any, ...], list[_Row]] = {}
         for row in rows:
             groups.setdefault(tuple(row[place] for place in places), []).append(row)
-        chosen: dict[int, _Row] = {}
+        found: dict[Wish, _Row] = {}
         filters: set[object] = set()
-        for (detector, filter_, date), exposure in self._wanted.items():
+        for wish, exposure in self._wanted.items():
+            detector, filter_, date = wish
             group = tuple({detector_key: detector, filter_key: filter_}[key] for key in keys)
             fitting = [row for row in groups.get(group, ()) if date is not None and row[-2] <= date <= row[-1]]
+            if not fitting and optional:
+                continue
             if not fitting and calibs.types is None and filter_key in keys:
                 place = keys.index(filter_key)
                 filters = filters or {one.group[place] for one in self._ranges(filetype, calibs.version)}
@@ -110,9 +139,8 @@ class CalibrationFinder:
                     continue  # e.g. fringe frames exist for the red filters only
             if len(fitting) != 1:
                 raise self._wrong(filetype, group, fitting, f"{exposure} ({filter_}, {date})", date, calibs.version)
-            chosen[fitting[0][0]] = fitting[0]
-        for row in chosen.values():
-            yield row, row[-2], row[-1]
+            found[wish] = fitting[0]
+        return found
 
     def _ranges(self, filetype: Filetype, version: str) -> list[Validity]:
         table = self._db.table(filetype)

@@ -31,7 +31,7 @@ def parse(text: str, binds: Mapping[str, object] | None = None) -> Node:
         end. Keywords may have any case.
     binds
         Values for ``:name``: int, float, str, bool, date or datetime (one with a zone is turned into UTC), and for IN
-        also a list, tuple or set of such.
+        also a list, tuple or set of such. A raw `Literal` is a text whose type the column decides.
 
     Returns
     -------
@@ -282,6 +282,8 @@ class _Parser:
     def _literal(self, token: Token, value: object) -> Literal:
         """Turn a bound value into a literal; numpy's numbers count as numbers."""
         plain: int | float | str | bool
+        if isinstance(value, Literal):
+            return Literal(value.value, value.raw, at=token.at)
         if isinstance(value, bool | str):
             plain = value if isinstance(value, bool) else str(value)
         elif isinstance(value, numbers.Integral) and in_64_bits(int(value)):

@@ -1,0 +1,147 @@
+"""Files of the registry as data lines: rows are streamed, and turned into texts column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from dbb.errors import MissingError
+from dbb.filetypes import Filetype
+from dbb.pipeline.inputs.output import nick_of
+from dbb.pipeline.inputs.problems import NOT_FOUND, problem
+from dbb.pipeline.section import Line, Section
+from dbb.registry import Database
+from dbb.registry.relpaths import join_relpath
+from dbb.registry.select import FIXED, FileQuery, Wanted, describe_place, resolve, run_text, select_files
+
+_FETCH = 5_000
+_REMEMBERED = 100_000
+_FILENAME, _COMPRESSION, _FILESIZE, _MD5SUM, _ARCHIVE, _PATH = 1, 2, 3, 4, 7, 8
+FILE_KEYS = ("filename", "compression", "relpath", "archive", "run", "filesize", "md5sum")
+"""What a line says of a file besides its metadata."""
+
+Row = Sequence[Any]
+
+
+def registered_lines(section: Section, db: Database, query: FileQuery) -> list[Line]:
+    """Return a line for each file that fits, in the order of the data ids.
+
+    Raises
+    ------
+    PipelineError
+        If no file fits.
+    NotFoundError, ParseError, AmbiguousError, MissingError
+        As `dbb.Registry.query`; also if a file is kept in no archive.
+
+    Notes
+    -----
+    One SELECT besides the look-up of names.
+    """
+    filetype = db.filetype(query.filetype)
+    names = metadata_names(section, filetype)
+    table = db.table(filetype)
+    wanted = Wanted(tuple(table.c[name] for name in names) if table is not None else ())
+    maker = LineMaker(nick_of(section, filetype.name), names, FIXED + len(filetype.keys))
+    with db.read() as conn:
+        _, statement = select_files(db, conn, query, wanted)
+        with conn.execution_options(yield_per=_FETCH).execute(statement) as rows:
+            lines = list(maker.lines(resolve(rows, filetype, unique=bool(filetype.keys))))
+    if not lines:
+        key = next(name for name in ("query_fields", "where", "id") if name in section.tree)
+        raise problem(section, f"no lines: no {filetype.name} fits {key} = {section.tree[key]}", key, NOT_FOUND)
+    return lines
+
+
+def metadata_names(section: Section, filetype: Filetype) -> tuple[str, ...]:
+    """Return the metadata columns that the lines of a section get, in lower case.
+
+    Those of ``output_fields`` with the data id; all if it is not given.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such column.
+    """
+    columns = [column.name for column in filetype.columns]
+    if "output_fields" in section.tree:
+        asked = [name.rpartition(".")[2] for name in section.items("output_fields")]
+        own = (name for name in asked if name.lower() not in FILE_KEYS)
+        columns = [*filetype.keys, *(filetype.column(name).name for name in own)]
+    return tuple(dict.fromkeys(name.lower() for name in columns))
+
+
+class LineMaker:
+    """Makes lines of the rows of `dbb.registry.select.select_files`.
+
+    Parameters
+    ----------
+    nick
+        What the file of each line is called.
+    names
+        What the columns from `first` on are called.
+    first
+        The number of the first column that is wanted.
+    """
+
+    def __init__(self, nick: str, names: Sequence[str], first: int) -> None:
+        self.nick, self._first = nick, first
+        self._names = (*FILE_KEYS, *names)
+        self._texts = [_Texts() for _ in self._names]
+
+    def lines(self, rows: Iterable[Row]) -> Iterator[Line]:
+        """Give a line for each row.
+
+        Raises
+        ------
+        MissingError
+            If a file is in no archive.
+        """
+        nick = self.nick
+        for values in self.values(rows):
+            yield {nick: values}
+
+    def values(self, rows: Iterable[Row]) -> Iterator[dict[str, str]]:
+        """Give for each row the keys of its file, without those that have no value."""
+        waiting = iter(rows)
+        while batch := list(islice(waiting, _FETCH)):
+            columns = list(self._columns(batch))
+            names = self._names
+            if any(None in column for column in columns):
+                for row in zip(*columns, strict=True):
+                    yield {name: value for name, value in zip(names, row, strict=True) if value is not None}
+            else:
+                for row in zip(*columns, strict=True):
+                    yield dict(zip(names, row, strict=True))
+
+    def _columns(self, batch: Sequence[Row]) -> Iterator[Sequence[str | None]]:
+        given = list(zip(*batch, strict=True))
+        places = given[_PATH], given[_FILENAME], given[_COMPRESSION]
+        if None in given[_PATH]:
+            row = batch[given[_PATH].index(None)]
+            raise MissingError(f"{describe_place(row)} is registered but kept in no archive, so it cannot be an input")
+        runs = list(zip(*given[_PATH + 1 : FIXED - 1], strict=True))
+        of_run = {run: run_text((None,) * (_PATH + 1) + run) for run in set(runs)}
+        yield given[_FILENAME]
+        yield self._text(1, given[_COMPRESSION])
+        yield [join_relpath(*place) for place in zip(*places, strict=True)]
+        yield self._text(3, given[_ARCHIVE])
+        yield self._text(4, [of_run[run] for run in runs])
+        yield self._text(5, given[_FILESIZE])
+        yield given[_MD5SUM]
+        for number, column in enumerate(given[self._first : self._first + len(self._names) - len(FILE_KEYS)]):
+            yield self._text(len(FILE_KEYS) + number, column)
+
+    def _text(self, number: int, column: Sequence[object]) -> list[str | None]:
+        texts = self._texts[number]
+        if len(texts) > _REMEMBERED:
+            texts.clear()
+        return list(map(texts.__getitem__, column))
+
+
+class _Texts(dict[object, "str | None"]):
+    """The text of each value of one column, made once: a million rows have a few filters and visits."""
+
+    def __missing__(self, value: object) -> str | None:
+        text = self[value] = None if value is None else str(value)
+        return text
