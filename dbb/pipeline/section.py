@@ -31,6 +31,8 @@ class Section:
         What names mean here: the section's own keys, then those of the module, block and top level.
     pipeline
         Where all of it stands.
+    inside
+        The sections around it, below `kind`.
     """
 
     kind: str
@@ -39,6 +41,7 @@ class Section:
     tree: Tree
     scope: Scope
     pipeline: Pipeline
+    inside: tuple[str, ...] = ()
 
     def text(self, key: str, **current: Value) -> str | None:
         """Return the value of one of the section's own keys with its variables replaced, or None if it lacks it.
@@ -69,9 +72,16 @@ class Section:
             If it is neither.
         """
         text = self.text(key)
-        return default if text is None else self._flag(text, key)
+        return default if text is None else self.truth(text, key)
 
-    def _flag(self, text: str, key: str) -> bool:
+    def truth(self, text: str, key: str) -> bool:
+        """Return what a text of `key` says that is true or false.
+
+        Raises
+        ------
+        PipelineError
+            If it is neither.
+        """
         known = {"true": True, "t": True, "y": True, "yes": True, "1": True}
         known |= {"false": False, "f": False, "n": False, "no": False, "0": False}
         if text.strip().lower() not in known:
@@ -93,7 +103,7 @@ class Section:
 
     def place(self, key: str = "") -> object:
         """Return where `key`, or the section, was written; None for a pipeline made by a program."""
-        path = ("module", self.module, self.kind, self.name)
+        path = ("module", self.module, self.kind, *self.inside, self.name)
         return self.pipeline.place(*path, key) if key else self.pipeline.place(*path)
 
     def error(self, problem: str, key: str = "") -> PipelineError:
