@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dbb.errors import PipelineError
-from dbb.pipeline.words import Argument
+from dbb.pipeline.workflow import Argument
 
 ARGUMENTS_LIMIT = 100_000
 """Bytes of a whole command line from which on arguments go to a file."""

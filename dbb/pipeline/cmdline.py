@@ -18,7 +18,8 @@ from dbb.pipeline.listfiles import ListText
 from dbb.pipeline.model import Data, Tree, Value
 from dbb.pipeline.scope import Scope
 from dbb.pipeline.values import Hole, UnsettledNameError, expand, holes, render
-from dbb.pipeline.words import Argument, Template, Word, join_arguments, split_words, written
+from dbb.pipeline.words import Template, Word, join_arguments, split_words, written
+from dbb.pipeline.workflow import Argument
 
 _PATCH_STYLES: dict[str, Callable[[str], str]] = {"comma": butler_patch, "x": stored_patch}
 _POSITIONAL = re.compile(r"_([0-9]{1,4})(?![0-9]).*", re.DOTALL)

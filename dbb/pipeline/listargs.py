@@ -11,7 +11,8 @@ from dbb.pipeline.listfiles import ListText
 from dbb.pipeline.model import Data, Value
 from dbb.pipeline.scope import Scope
 from dbb.pipeline.values import Hole, UnsettledNameError, expand, render
-from dbb.pipeline.words import Argument, Template, is_patch, split_words, written
+from dbb.pipeline.words import Template, is_patch, split_words, written
+from dbb.pipeline.workflow import Argument
 
 _PER_FILE = re.compile(r"\s*list\.([^.\s:]+)\.([^.\s:]+)\s*:(.*)", re.DOTALL)
 _ADD = re.compile(r"\s*(['\"])(.*)\1\s*\.\s*join\(\s*list\.([^.\s()]+)\.([^.\s()]+)\.([^.\s()]+)\s*\)\s*", re.DOTALL)

@@ -14,9 +14,8 @@ from typing import TypeAlias
 from dbb.errors import MissingVariableError, PipelineError, VariableError
 from dbb.pipeline.model import Value
 from dbb.pipeline.values import Head, Hole, Padded, Part, Parts, holes, render
+from dbb.pipeline.workflow import Argument
 
-Argument: TypeAlias = "str | dict[str, object]"
-"""A text, or where header values come in when the step runs ``{"head": …}`` or ``{"join": [text, {"head": …}, …]}``."""
 Values: TypeAlias = "Mapping[str, str]"
 _Make: TypeAlias = "Callable[[Values], str]"
 _BLANK = " \t\r\n"
