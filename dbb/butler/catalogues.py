@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -100,7 +101,7 @@ class CatalogueFinder:
         members = all_members(self._conn, chosen.tar_id) if given.whole else self._needed(given, chosen, exposures)
         source = f"{self._roots[place.archive or '']}/{place.relpath}"
         if is_local(source) and (problem := source_problem(local_path(source), place.filesize)):
-            raise IntegrityError(f"{problem}; {STALE}")
+            raise IntegrityError(f"{problem}; {STALE}" if Path(local_path(source)).is_file() else problem)
         seek = {"index": self._seek_index(place)} if is_compressed(source) else {}
         folder = f"in/ref_cats/{given.name}/"
         return {

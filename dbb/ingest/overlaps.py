@@ -191,8 +191,11 @@ def _is_sqlite(source: Path | Rows) -> bool:
 
 def _sqlite_batches(source: Path | Rows, needed: Sequence[str]) -> Iterator[Batch]:
     """Read the one table of an SQLite file that has the needed columns, as LSST's tract-to-visit files are."""
+    path = Path(str(source)).resolve()
+    # without a log to look into, the file may be read where nobody may write beside it
+    options = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
     try:
-        conn = sqlite3.connect(f"file:{quote(str(Path(str(source)).resolve()))}?mode=ro&immutable=1", uri=True)
+        conn = sqlite3.connect(f"file:{quote(str(path))}?{options}", uri=True)
         try:
             tables = [name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             fitting = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tarfile
 from contextlib import closing
 from typing import IO, Any
 
@@ -47,7 +48,7 @@ def index_gzip(stream: IO[bytes], name: str) -> tuple[list[Member], bytes]:
     compressed = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     with closing(_indexed_gzip().IndexedGzipFile(fileobj=stream)) as file:
-        members = read_members(_Limited(file, name, max(HARMLESS, MOST_RATIO * compressed)), name)  # type: ignore[arg-type]  # all that is used
+        members = read_members(_Limited(file, max(HARMLESS, MOST_RATIO * compressed)), name)  # type: ignore[arg-type]  # all that is used
         index = io.BytesIO()
         file.export_index(fileobj=index)
     return members, index.getvalue()
@@ -56,8 +57,8 @@ def index_gzip(stream: IO[bytes], name: str) -> tuple[list[Member], bytes]:
 class _Limited:
     """Does not go further in a stream than an honest archive would."""
 
-    def __init__(self, stream: Any, name: str, limit: int) -> None:
-        self._stream, self._name, self._limit = stream, name, limit
+    def __init__(self, stream: Any, limit: int) -> None:
+        self._stream, self._limit = stream, limit
 
     def read(self, count: int) -> bytes:
         data: bytes = self._stream.read(count)
@@ -68,7 +69,7 @@ class _Limited:
 
     def seek(self, offset: int, whence: int = 0) -> int:
         if offset > self._limit:
-            raise IntegrityError(f"{self._name} unpacks to more than {self._limit} bytes: refused as a bomb")
+            raise tarfile.ReadError(f"it unpacks to more than {self._limit} bytes: refused as a bomb")
         return int(self._stream.seek(offset, whence))
 
 

@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 from typing import BinaryIO
 
-from dbb.errors import ConflictError, NotFoundError, UnsafePathError
+from dbb.errors import ConflictError, DbbError, NotFoundError, UnsafePathError, UsageError
 from dbb.patterns import safe_path
 from dbb.refcats.shards import GENERAL, README, shard_depth, shard_trixel
 from dbb.refcats.tarindex import read_members
@@ -34,8 +34,12 @@ def pack_folder(folder: Path, tarball: Path, *, dry_run: bool = False) -> int:
         If something in it is no regular file or has an unusable name.
     IntegrityError
         If it holds no shard, or shards of several depths.
+    UsageError
+        If the name of `tarball` does not end in ``.tar``, or it is a folder or would lie in `folder`.
     ConflictError
         If `tarball` exists with other bytes.
+    DbbError
+        If something cannot be read or written.
 
     Notes
     -----
@@ -46,19 +50,33 @@ def pack_folder(folder: Path, tarball: Path, *, dry_run: bool = False) -> int:
     with os.scandir(folder) as entries:
         names = sorted((_checked(entry) for entry in entries), key=_order)
     shard_depth(names, str(folder))
-    target = Path(os.path.realpath(tarball))
-    if not target.parent.is_dir():
-        raise NotFoundError("folder", str(target.parent), hint="Make it first")
+    target = _target(tarball, folder)
     if dry_run:
         return len(names)
-    with scratch_folder(target) as scratch:
-        made = scratch / "tar"
-        with made.open("xb") as stream:
-            _write(stream, folder, names)
-        with made.open("rb") as stream:
-            read_members(stream, str(folder))  # what a registry would refuse is not made
-        _publish(made, target)
+    try:
+        with scratch_folder(target) as scratch:
+            made = scratch / "tar"
+            with made.open("xb") as stream:
+                _write(stream, folder, names)
+            with made.open("rb") as stream:
+                read_members(stream, str(folder))  # what a registry would refuse is not made
+            _publish(made, target)
+    except OSError as error:
+        raise DbbError(f"{error.filename or target}: {error.strerror}; nothing was made of {tarball}") from error
     return len(names)
+
+
+def _target(tarball: Path, folder: Path) -> Path:
+    target = Path(os.path.realpath(tarball))
+    if not target.name.endswith(".tar"):
+        raise UsageError(f"{tarball}: a tar of a catalogue is uncompressed: give it a name that ends in .tar")
+    if target.is_dir():
+        raise UsageError(f"{tarball} is a folder: name the tar to make in it")
+    if not target.parent.is_dir():
+        raise NotFoundError("folder", str(target.parent), hint="Make it first")
+    if target.parent == Path(os.path.realpath(folder)):
+        raise UsageError(f"{tarball} would lie in the folder that is packed: put it elsewhere")
+    return target
 
 
 def _checked(entry: os.DirEntry[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO, cast
 
 from dbb.errors import IntegrityError, UnsafePathError
@@ -129,7 +130,7 @@ class _Names:
         same[key] = path
 
     def _refuse(self, path: str, other: str) -> None:
-        how = "twice" if path == other else f"and {other!r}, which differ only in case or spelling,"
+        how = "twice" if path == other else f"and {other!r}, which differ only in case or spelling"
         raise UnsafePathError(f"{self._tar}: it holds {path!r} {how}: one would overwrite the other; pack it anew")
 
 
@@ -148,13 +149,23 @@ class _Guarded:
     def read(self, count: int) -> bytes:
         if not 0 <= count <= _LONGEST_READ:
             raise tarfile.ReadError(f"a header wants {count} bytes")
-        return self._stream.read(count)
+        with self._in_words():
+            return self._stream.read(count)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._stream.seek(offset, whence)
+        with self._in_words():
+            return self._stream.seek(offset, whence)
 
     def tell(self) -> int:
         return self._stream.tell()
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """Make errors of reading into those that tell after which member they came."""
+        try:
+            yield
+        except OSError as error:
+            raise tarfile.ReadError(f"it is broken or cannot be read ({error.strerror or error})") from error
 
 
 def leading_folder(names: Sequence[str]) -> str:

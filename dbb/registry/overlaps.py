@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dbb.registry._tables import EVERY_CCD, blacklist, now, overlap, overlap_ver
 
 OVERLAP_COLUMNS = ("tract", "patch", "visit", "ccd")
 OverlapRow = tuple[int, str, int, int]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +94,12 @@ def make_version(
     ConflictError
         If it is there, but of the other kind or with another sky map.
     UsageError
-        If the name is empty.
+        If a new one cannot have this name.
     """
-    if not name:
-        raise UsageError("an overlap version needs a name")
     known = next((version for version in _versions(conn) if version.name == name), None)
     if known is None:
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{name[:60]!r} is no name of an overlap version: use letters, digits and . _ + -")
         row: dict[str, object] = {
             "name": name,
             "source": source,

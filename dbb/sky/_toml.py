@@ -37,17 +37,15 @@ class Table:
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self._value(key, default)
-        if not isinstance(value, str) or not value:
-            raise self.wrong(key, f"expected a text, found {value!r}")
+        if not isinstance(value, str) or not value or not value.isprintable():
+            raise self.wrong(key, f"expected a text of one line, found {value!r}")
         return value
 
     def integer(self, key: str, least: int, most: int | None = None, default: int | None = None) -> int:
         return self._integer(key, self._value(key, default), least, most)
 
-    def number(
-        self, key: str, least: float, most: float = math.inf, default: float | None = None, open_: bool = False
-    ) -> float:
-        return self._number(key, self._value(key, default), least, most, open_)
+    def number(self, key: str, least: float, most: float = math.inf, default: float | None = None) -> float:
+        return self._number(key, self._value(key, default), least, most)
 
     def numbers(self, key: str, least: float, most: float) -> list[float]:
         values = self._value(key, None)
@@ -55,13 +53,13 @@ class Table:
             raise self.wrong(key, f"expected a list of numbers, found {values!r}")
         return [self._number(key, value, least, most) for value in values]
 
-    def pair(self, key: str) -> tuple[int, int]:
+    def pair(self, key: str, most: int | None = None) -> tuple[int, int]:
         """Return two whole numbers, of which one may stand for both."""
         value = self._value(key, None)
         values = value if isinstance(value, list) else [value, value]
         if len(values) != 2:
             raise self.wrong(key, f"expected two whole numbers, found {value!r}")
-        return self._integer(key, values[0], 1), self._integer(key, values[1], 1)
+        return self._integer(key, values[0], 1, most), self._integer(key, values[1], 1, most)
 
     def tables(self, key: str) -> list[Table]:
         values = self._value(key, None)
@@ -82,13 +80,13 @@ class Table:
             raise self.wrong(key, f"{value} is not {_between(least, most)}")
         return value
 
-    def _number(self, key: str, value: object, least: float, most: float, open_: bool = False) -> float:
+    def _number(self, key: str, value: object, least: float, most: float) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
             raise self.wrong(key, f"expected a number, found {value!r}")
-        if value < least or value > most or (open_ and value == least):
-            raise self.wrong(key, f"{value} is not {'more than ' + str(least) if open_ else _between(least, most)}")
+        if not least <= value <= most:
+            raise self.wrong(key, f"{value} is not {_between(least, most)}")
         return float(value)
 
 
 def _between(least: float, most: float | None) -> str:
-    return f"at least {least}" if most is None else f"between {least} and {most}"
+    return f"at least {least}" if most in {None, math.inf} else f"between {least} and {most}"

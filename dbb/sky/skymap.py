@@ -41,6 +41,9 @@ _TYPES: dict[str, tuple[str, ...]] = {  # the keys of each type
     "rings": ("tract_overlap", "num_rings", "ra_start", "version"),
 }
 _MOST_PATCHES = 1_000_000  # of a tract
+_MOST_PIXELS = 1_000_000_000  # along an axis of a patch
+_LEAST_SCALE = 1e-6  # arcseconds per pixel: below that the arithmetic of pixels overflows
+_LARGEST_ID = 2**63 - 1
 _MOST_RINGS = 2000  # five million tracts
 _JOIN_DEPTH = 6  # a trixel is about as large as a tract of the large surveys
 
@@ -187,7 +190,7 @@ def parse_skymap(text: str, where: str) -> SkyMap:
     """
     try:
         table = Table(tomllib.loads(text), where)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{where} is no TOML: {error}") from error
     name, kind = table.text("name"), table.text("type")
     if kind not in _TYPES:
@@ -206,13 +209,13 @@ def _explicit(table: Table) -> _Parts:
     tracts = table.tables("tracts")
     for one in tracts:
         one.only("id", "ra", "dec", "patches", *_GRID)
-    ids = [one.integer("id", least=0) for one in tracts]
+    ids = [one.integer("id", least=0, most=_LARGEST_ID) for one in tracts]
     for i, one in enumerate(tracts):
         if ids[i] in ids[:i]:
             raise one.wrong("id", f"tract {ids[i]} is there twice")
     grids = []
     for one in tracts:
-        numbers, inner = one.pair("patches"), table.also(one).pair("patch_inner")
+        numbers, inner = one.pair("patches"), table.also(one).pair("patch_inner", _MOST_PIXELS)
         if numbers[0] * numbers[1] > _MOST_PATCHES:
             raise one.wrong("patches", f"more than {_MOST_PATCHES} patches")
         centre = numbers[0] * inner[0] / 2, numbers[1] * inner[1] / 2
@@ -273,14 +276,14 @@ def _square(table: Table, radius: float) -> Grid:
             "tract_overlap", f"a tract would reach {half} degrees from its centre, not more than 0 and less than 80"
         )
     scale, turn = (
-        math.radians(table.number("pixel_scale", least=0, open_=True) / 3600),
+        math.radians(table.number("pixel_scale", least=_LEAST_SCALE) / 3600),
         math.radians(table.number("rotation", -360, 360, default=0.0)),
     )
     # the points at this distance to the north, east, south and west of the centre lie in the tract
     reach = math.tan(math.radians(half)) / scale * max(abs(math.cos(turn)), abs(math.sin(turn)))
     first, last = math.floor(0.5 - reach), math.ceil(reach - 0.5)  # pixels, of which 0 has the centre in its middle
     size = last - first + 1
-    inner = table.pair("patch_inner")
+    inner = table.pair("patch_inner", _MOST_PIXELS)
     numbers = (-(-size // inner[0]), -(-size // inner[1]))
     if numbers[0] * numbers[1] > _MOST_PATCHES:
         raise table.wrong("patch_inner", f"more than {_MOST_PATCHES} patches in a tract")
@@ -290,10 +293,10 @@ def _square(table: Table, radius: float) -> Grid:
 
 def _grid(table: Table, numbers: tuple[int, int], centre: tuple[float, float]) -> Grid:
     grid = Grid(
-        table.number("pixel_scale", least=0, open_=True),
+        table.number("pixel_scale", least=_LEAST_SCALE),
         table.number("rotation", -360, 360, default=0.0),
-        table.pair("patch_inner"),
-        table.integer("patch_border", least=0),
+        table.pair("patch_inner", _MOST_PIXELS),
+        table.integer("patch_border", least=0, most=_MOST_PIXELS),
         numbers,
         centre,
     )

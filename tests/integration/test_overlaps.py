@@ -150,8 +150,9 @@ def test_what_is_wrong_in_a_table_is_named_and_nothing_changes(registry: Registr
             load(registry, rows=rows)
     with pytest.raises(TableError, match="there is no column ccd; it has tract, patch, visit"):
         registry.load_overlaps([{"tract": 0, "patch": "8,6", "visit": 1}], version="v1")
-    with pytest.raises(UsageError, match="an overlap version needs a name"):
-        load(registry, "")
+    for name in ("", " ", "two\nlines", "a" * 101):
+        with pytest.raises(UsageError, match="is no name of an overlap version"):
+            load(registry, name)
     assert contents(registry) == before
 
 
@@ -172,6 +173,11 @@ def test_overlaps_come_from_files_too(registry: Registry, tmp_path: Path) -> Non
         conn.execute('CREATE TABLE "odd ""name" (id integer primary key, tract int, patch text, visit int, ccd int)')
         conn.executemany('INSERT INTO "odd ""name" (tract, patch, visit, ccd) VALUES (?, ?, ?, ?)', ROWS)
     assert registry.load_overlaps(database, version="sqlite") == 6
+    with closing(sqlite3.connect(database)) as writer, writer:
+        writer.execute("PRAGMA journal_mode=WAL")
+        writer.execute('INSERT INTO "odd ""name" (tract, patch, visit, ccd) VALUES (5, ?, 5, 5)', ("5,5",))
+        writer.commit()  # and stays open: the row is in the log alone
+        assert registry.load_overlaps(database, version="sqlite") == 1
     for version in ("csv", "sqlite"):
         assert found(registry, "tract = 1", overlaps=version) == ["2-16", "3-16"]
     with closing(sqlite3.connect(database)) as conn, conn:

@@ -367,6 +367,7 @@ def test_a_changed_or_truncated_tar_is_said_and_nothing_is_written(
     assert "ps1.tar" in str(caught.value)
     if way == "registry" or change is not remove:
         assert said in str(caught.value)
+    assert ("--reindex" in str(caught.value)) == (change is not remove)
     assert not (field.folder / "JOB").exists()
     assert not list(field.folder.glob(".JOB*"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import random
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -321,6 +322,29 @@ def test_a_folder_with_strange_things_is_not_packed(tmp_path: Path, change: Call
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+@pytest.mark.parametrize(
+    ("tarball", "said"),
+    [
+        ("a.tar.gz", "a tar of a catalogue is uncompressed"),
+        ("in/a.tar", "would lie in the folder that is packed"),
+        ("folder.tar", "is a folder"),
+        ("nowhere/a.tar", "Make it first"),
+    ],
+)
+def test_a_tar_is_not_made_where_it_could_not_be_used(tmp_path: Path, tarball: str, said: str) -> None:
+    folder = folder_of(tmp_path / "in", "config.py", "189584.fits")
+    (tmp_path / "folder.tar").mkdir()
+    for dry_run in (True, False):
+        with pytest.raises(DbbError, match=said):
+            pack_folder(folder, tmp_path / tarball, dry_run=dry_run)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["189584.fits", "config.py", "folder.tar", "in"]
+
+
+def test_a_tar_that_cannot_be_written_is_said_in_words(tmp_path: Path) -> None:
+    with pytest.raises(DbbError, match=r"nothing was made of /proc/a\.tar"):
+        pack_folder(folder_of(tmp_path / "in", "config.py", "189584.fits"), Path("/proc/a.tar"))
+
+
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="nowhere"):
         pack_folder(tmp_path / "nowhere", tmp_path / "a.tar")
@@ -331,8 +355,31 @@ def test_a_gzip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatc
     path = make_tar(tmp_path / "a.tar", ("ps1/config.py", b"x"), ("ps1/189584.fits", bytes(40 << 20)), ("ps1/y", b"y"))
     compressed = tmp_path / "a.tar.gz"
     compressed.write_bytes(gzip.compress(path.read_bytes()))
-    with pytest.raises(IntegrityError, match="refused as a bomb"):
+    with pytest.raises(IntegrityError, match=r"189584\.fits.*refused as a bomb"):
         members(compressed)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda data: data[: len(data) // 2], lambda data: data[:9000] + b"~~" + data[9002:]]
+)
+def test_a_broken_compressed_tar_is_named_with_the_place_where_it_ends(
+    tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    noise = random.Random(3).randbytes  # does not compress, so that the middle of the tar is that of the file
+    entries = [(f"{189440 + n}.fits", noise(1000)) for n in range(20)]
+    compressed = tmp_path / "a.tar.gz"
+    compressed.write_bytes(change(gzip.compress(make_tar(tmp_path / "a.tar", *entries).read_bytes())))
+    with pytest.raises(IntegrityError, match=r"a\.tar\.gz cannot be read as a tar (after '1894|at its beginning)"):
+        members(compressed)
+
+
+def test_a_member_larger_than_any_file_is_named(tmp_path: Path) -> None:
+    big = info("189584.fits", tarfile.REGTYPE)
+    big.size = 1 << 60
+    path = tmp_path / "a.tar"
+    path.write_bytes(big.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    with pytest.raises(IntegrityError, match=r"after '189584\.fits'"):
+        members(path)
 
 
 def test_without_indexed_gzip_a_compressed_tar_is_refused_with_advice(
