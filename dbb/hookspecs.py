@@ -83,8 +83,11 @@ def dbb_query_inputs(
 ) -> Sequence[Mapping[str, object]] | None:
     """Answer the query called `name`, or return None to pass.
 
-    Asked for a section with ``query = name``; `args` are the section's keys with their variables replaced. Each row is
-    a file: ``filename`` and whatever else is known of it; or several files by nickname, each such a mapping.
+    Asked for a section with ``query = name``; `args` are the section's keys with their variables replaced, and as
+    ``folder`` that of the submit file. Each row is a file: ``filename``, ``compression`` if it is not in the name, and
+    whatever else is known of it, with texts, numbers or None; or several files by nickname, each such a mapping.
+    `registry` is None where there is none. Raise a `dbb.errors.DbbError` for a query that is yours but wrong; the
+    caller adds which section asked.
     """
 
 
@@ -95,7 +98,8 @@ def dbb_group_inputs(
     """Group data lines for a section with ``group_by = name``, or return None to pass.
 
     `rows` are the lines, the files on each by nickname; `keys` are those of ``divide_by``. Return for each group its
-    name and the indexes of its lines, in order; a line may be in several groups.
+    name and the indexes of its lines, in order; a line may be in several groups. Each group becomes a quantum, which
+    knows its name as ``${group}``. Raise a `dbb.errors.DbbError` if lines or keys are not what it takes.
     """
 
 

@@ -24,7 +24,9 @@ from dbb.testing import (
     CommandsContract,
     FiletypesContract,
     GatherMetadataContract,
+    GroupInputsContract,
     MapperContract,
+    QueryInputsContract,
     ReadPipelineContract,
     StageInContract,
     TranslateHeaderContract,
@@ -32,6 +34,7 @@ from dbb.testing import (
 from dbb_cli.commands import dbb_commands
 from dbb_mappers.hsc import dbb_mappers, dbb_translate_header
 from dbb_plugins.fits import dbb_gather_metadata
+from dbb_plugins.inputs import dbb_group_inputs, dbb_query_inputs
 from dbb_plugins.staging import dbb_stage_in
 from dbb_plugins.wcl import dbb_read_pipeline
 
@@ -100,6 +103,28 @@ class TestFits(GatherMetadataContract):
         path = tmp_path / "HSCA90333426.fits"
         fits.PrimaryHDU(np.zeros((2, 2), np.int16), fits.Header(HEADER.items())).writeto(path)
         return path
+
+
+class TestTableOfInputs(QueryInputsContract):
+    @pytest.fixture
+    def query_inputs(self) -> Callable[..., Sequence[Mapping[str, object]] | None]:
+        return dbb_query_inputs
+
+    @pytest.fixture
+    def asked(self, tmp_path: Path) -> tuple[str, Mapping[str, str]]:
+        (tmp_path / "inputs.csv").write_text("relpath,visit\nc/1.fits.fz,1\nc/2.fits,\n")
+        return "table", {"table": "inputs.csv", "folder": str(tmp_path)}
+
+
+class TestNeighbours(GroupInputsContract):
+    @pytest.fixture
+    def group_inputs(self) -> Callable[..., Mapping[str, Sequence[int]] | None]:
+        return dbb_group_inputs
+
+    @pytest.fixture
+    def asked(self) -> tuple[str, Sequence[Mapping[str, Mapping[str, str]]], Sequence[str]]:
+        rows = [{"coadd": {"filename": patch, "tract": "0", "patch": patch}} for patch in ("8x6", "8x7", "1x1", "8x6")]
+        return "neighbours", rows, ["tract", "patch"]
 
 
 class TestStaging(StageInContract):

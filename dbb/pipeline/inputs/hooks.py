@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbb.errors import DbbError, NotFoundError, PipelineError, PluginError
 from dbb.pipeline.inputs.output import make_lines
-from dbb.pipeline.inputs.problems import NOT_FOUND, problem
+from dbb.pipeline.inputs.problems import NOT_FOUND, explained, problem
 from dbb.pipeline.section import Line, Section
 from dbb.plugins import plugins
 
@@ -29,7 +29,10 @@ def plugin_lines(section: Section, registry: Registry | None) -> list[Line]:
     """
     name = section.text("query") or ""
     args = {key: text for key in section.tree if key != "query" and (text := section.text(key)) is not None}
+    args = {"folder": str(section.pipeline.folder.absolute()), **args}
     rows = _ask("dbb_query_inputs", name, name=name, args=args, registry=registry)
+    if not isinstance(rows, Sequence) or isinstance(rows, str):
+        raise PluginError(f"query = {name}: a plug-in gave {rows!r:.60}: expected a sequence of rows")
 
     def wrong(text: str) -> PipelineError:
         return section.error(f"query = {name}: {text}", "query")
@@ -40,11 +43,13 @@ def plugin_lines(section: Section, registry: Registry | None) -> list[Line]:
     return lines
 
 
-def group_lines(name: str, lines: Sequence[Line], keys: Sequence[str]) -> dict[str, list[int]]:
+def group_lines(section: Section, name: str, lines: Sequence[Line], keys: Sequence[str]) -> dict[str, list[int]]:
     """Return the groups that a plug-in makes for ``group_by = NAME``: the indexes of their lines by group.
 
     Parameters
     ----------
+    section
+        Whose lines are grouped.
     name
         What the grouping is called.
     lines
@@ -54,25 +59,21 @@ def group_lines(name: str, lines: Sequence[Line], keys: Sequence[str]) -> dict[s
 
     Raises
     ------
-    NotFoundError
-        If no plug-in knows the grouping.
-    PluginError
-        If it fails in a way it must not, or names lines that are not there, or none at all.
+    PipelineError
+        If no plug-in knows the grouping; if one fails, or names lines that are not there, or none at all.
     """
-    groups = _ask("dbb_group_inputs", name, name=name, rows=lines, keys=keys)
-    if not isinstance(groups, Mapping) or not groups:
-        raise PluginError(
-            f"group_by = {name}: a plug-in gave {groups!r:.60}: expected at least one group with its name"
-        )
-    return {str(group): _indexes(name, str(group), members, len(lines)) for group, members in groups.items()}
+    with explained(section, "group_by"):
+        groups = _ask("dbb_group_inputs", name, name=name, rows=lines, keys=keys)
+        if not isinstance(groups, Mapping) or not groups:
+            raise PluginError(f"{name}: a plug-in gave {groups!r:.60}: expected at least one group with its name")
+        return {str(group): _indexes(name, str(group), members, len(lines)) for group, members in groups.items()}
 
 
 def _indexes(name: str, group: str, members: object, count: int) -> list[int]:
     found = list(members) if isinstance(members, Sequence) and not isinstance(members, str) else []
     if not found or not all(type(index) is int and 0 <= index < count for index in found):
         raise PluginError(
-            f"group_by = {name}: a plug-in gave group {group!r} the lines {str(members)[:60]}: expected some of"
-            f" 0..{count - 1}"
+            f"{name}: a plug-in gave group {group!r} the lines {str(members)[:60]}: expected some of 0..{count - 1}"
         )
     return found
 

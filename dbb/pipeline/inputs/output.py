@@ -6,6 +6,8 @@ import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from numbers import Number
 from pathlib import Path
 
 from dbb.errors import PipelineError
@@ -95,8 +97,10 @@ def _line(row: object, nick: str, wrong: Callable[[str], PipelineError]) -> Line
 def _file(values: Mapping[object, object], name: str, wrong: Callable[[str], PipelineError]) -> dict[str, str]:
     found = {}
     for key, value in values.items():
-        if isinstance(value, str | int | float):
+        if isinstance(value, str | Number):
             found[str(key).lower()] = str(value)
+        elif isinstance(value, date):
+            found[str(key).lower()] = value.isoformat()
         elif value is not None:
             raise wrong(f"{name}, {key}: expected a text or a number, not {str(value)[:60]}")
     if not found.get("filename"):

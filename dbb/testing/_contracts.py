@@ -1,14 +1,4 @@
-"""Contract tests for authors of plug-ins: subclass one, return yours from its fixture, and pytest runs the contract.
-
-Each hook has one. In a test module of the plug-in::
-
-    from dbb.testing import MapperContract
-
-    class TestMyCamera(MapperContract):
-        @pytest.fixture
-        def mapper(self):
-            return my_plugin.dbb_mappers()[0]
-"""
+"""Contracts of the hooks for cameras, files, submit files and commands."""
 
 from __future__ import annotations
 
@@ -29,16 +19,6 @@ from dbb.patterns import RUN_KEYS, is_safe_path, parse_pattern
 from dbb.pipeline.model import Pipeline
 from dbb.registry.filetypes import RESERVED
 from dbb.storage import StageOutcome, StageRequest
-
-__all__ = [
-    "CommandsContract",
-    "FiletypesContract",
-    "GatherMetadataContract",
-    "MapperContract",
-    "ReadPipelineContract",
-    "StageInContract",
-    "TranslateHeaderContract",
-]
 
 _SAMPLES: Mapping[str, object] = {
     "int": 7,
