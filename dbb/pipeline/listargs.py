@@ -17,6 +17,7 @@ from dbb.pipeline.workflow import Argument
 _PER_FILE = re.compile(r"\s*list\.([^.\s:]+)\.([^.\s:]+)\s*:(.*)", re.DOTALL)
 _ADD = re.compile(r"\s*(['\"])(.*)\1\s*\.\s*join\(\s*list\.([^.\s()]+)\.([^.\s()]+)\.([^.\s()]+)\s*\)\s*", re.DOTALL)
 UNSETTLED = "the name of a variable may depend on loop values, but not on files, lists or columns"
+_ONE_WORD = re.compile(r"[^\s'\"\\]*")
 _COLUMN = re.compile(r"\$\(([^()]*)\)")
 
 
@@ -57,7 +58,7 @@ class PerFile:
         """
         found = _list(lists, self.list_name)
         template = self.templates.get((found.columns, found.nicks)) or self._compile(found, values)
-        fixed = {name: values[name] for name in template.names if name not in found.columns}
+        fixed = {name: values[name] for name in template.names if name in values and name not in found.columns}
         out: list[Argument] = []
         for row in found.rows:
             out += template.prune(template.fill({**fixed, **dict(zip(found.columns, row, strict=True))}))
@@ -89,6 +90,7 @@ class Added:
     nick: str
     column: str
     patch: Callable[[str], str] | None
+    indexes: dict[object, int] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, value: Value | None, scope: Scope, patch: Callable[[str], str] | None) -> Added | None:
@@ -115,17 +117,24 @@ class Added:
             If there is no such list, file or column.
         """
         found = _list(lists, self.list_name)
+        at = self.indexes.get((found.columns, found.nicks))
+        if at is None:
+            at = self.indexes[found.columns, found.nicks] = self._index(found)
+        different = dict.fromkeys([row[at] for row in found.rows])
+        if self.patch is not None and is_patch(found.columns[at]):
+            different = dict.fromkeys(map(self.patch, different))
+        if _ONE_WORD.fullmatch(self.separator):
+            return [self.separator.join(different)]
+        pieces = [piece for value in different for piece in (self.separator, Data(value))][1:]
+        return ["".join(map(str, word.parts)) for word in split_words(tuple(pieces))] or [""]
+
+    def _index(self, found: ListText) -> int:
         names = _columns(found, self.nick)
         if self.column not in names:
             raise PipelineError(
                 f"list {self.list_name} has no column {self.column!r}{known_names(self.column, list(names))}"
             )
-        at = found.columns.index(names[self.column])
-        different = dict.fromkeys(row[at] for row in found.rows)
-        if self.patch is not None and is_patch(names[self.column]):
-            different = dict.fromkeys(map(self.patch, different))
-        pieces = [piece for value in different for piece in (self.separator, Data(value))][1:]
-        return ["".join(map(str, word.parts)) for word in split_words(tuple(pieces))] or [""]
+        return found.columns.index(names[self.column])
 
 
 def settled(scope: Scope, values: Mapping[str, str], patch: Callable[[str], str] | None) -> Scope:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import operator
 import re
@@ -16,11 +17,13 @@ FullName: TypeAlias = "Callable[[str, Mapping[str, str]], str]"
 """The runtime path of a file, from its nick ("" if the list names none) and its values on the line."""
 _Row: TypeAlias = "tuple[str, ...]"
 _ITEM = re.compile(r"\$FMT\{([^},]*),([^{}]*)\}|([^\s,$]+)", re.IGNORECASE)
+_BETWEEN = re.compile(r"\s*,\s*|\s+|$")
 _FORMAT = re.compile(r"(?:[^%]|%%)*%[-+ #0]*[0-9]{0,3}(?:\.[0-9]{1,3})?([dfegs])(?:[^%]|%%)*")
 _SORT = re.compile(r"\(\s*([^\s,()]+)\s*(?:,\s*([^\s,()]+)\s*)?(?:,\s*([^\s,()]+)\s*)?\)|([^\s,()]+)")
 _SEPARATORS = {"textsp": " ", "textcsv": ", ", "texttab": "\t"}
 _FORMATS = (*_SEPARATORS, "wcl", "config", "json")
-_CSV_SPECIAL = re.compile(r'[",\r\n\v\f\x1c-\x1e\x85\u2028\u2029]|^\s|\s$')
+_LINE_END = re.compile(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
+_CSV_SPECIAL = re.compile(rf"""[",]|{_LINE_END.pattern}|^\s|\s$""")
 _MISSING = "\0"  # a key that is not there, until it is known whether that is allowed
 
 
@@ -178,37 +181,33 @@ class ListPlan:
         return "".join(map(self._file_block, rows))
 
     def _separated(self, rows: list[_Row], separator: str) -> str:
-        text = "\n".join(map(separator.join, rows))
-        values = len(rows) * len(self.columns)
-        if len(text.split()) == values and (
-            separator != ", " or ('"' not in text and self._commas(text, values, rows))
-        ):
-            return text + "\n"
+        together = "".join(itertools.chain.from_iterable(rows))  # one look tells that no value is special
+        full = all(map(all, rows))
         if separator == ", ":
-            return "".join(", ".join(map(_csv_value, row)) + "\n" for row in rows)
+            if "," in together or '"' in together or together.split() != [together] or not full:
+                lines = [", ".join(map(_csv_value, row)) or '""' for row in rows]  # a blank line is no row
+                return "\n".join(lines) + "\n"
+        elif separator == "\t":
+            if "\t" in together or together.splitlines() != [together]:
+                self._check(rows, lambda value: "\t" not in value and not _LINE_END.search(value))
+        elif together.split() != [together] or not full:
+            self._check(rows, lambda value: value.split() == [value] or (value == "" and self._allow_missing))
+        return "\n".join(map(separator.join, rows)) + "\n"
+
+    def _check(self, rows: list[_Row], fits: Callable[[str], bool]) -> None:
         for row in rows:
             for column, value in zip(self.columns, row, strict=True):
-                self._check(column, value, row, separator)
-        return text + "\n"
-
-    @staticmethod
-    def _commas(text: str, values: int, rows: list[_Row]) -> bool:
-        return text.count(",") == values - len(rows)
-
-    def _check(self, column: str, value: str, row: _Row, separator: str) -> None:
-        parts = value.split() if separator == " " else value.split("\t")
-        if len(parts) > 1 or len(value.splitlines()) > 1 or (parts and parts[0] != value):
-            what = "a blank" if separator == " " else "a tab or line end"
-            raise self._section.error(
-                f"column {column} of {row[0]!r} is {value!r}: {what} in it would shift the columns of format "
-                f"{self.format}; use textcsv or json",
-                "columns",
-            )
+                if not fits(value):
+                    raise self._section.error(
+                        f"column {column} of {row[0]!r} is {value!r}: in format {self.format} that would shift the "
+                        "columns; use format = textcsv or json",
+                        "columns",
+                    )
 
     def _file_block(self, row: _Row) -> str:
         block = ["<file>\n"]
         for column, value in zip(self.columns, row, strict=True):
-            if value != value.strip() or "#" in value or value.endswith("\\") or len(value.splitlines()) > 1:
+            if value != value.strip() or "#" in value or value.endswith("\\") or _LINE_END.search(value):
                 raise self._section.error(
                     f"column {column} of {row[0]!r} is {value!r}, which format {self.format} cannot hold; use json",
                     "columns",
@@ -307,7 +306,7 @@ def _parse_columns(section: Section) -> tuple[_Column, ...]:
     at = 0
     while at < len(text):
         match = _ITEM.match(text, at)
-        separator = re.compile(r"\s*,\s*|\s+|$").match(text, match.end()) if match else None
+        separator = _BETWEEN.match(text, match.end()) if match else None
         if match is None or separator is None:
             raise section.error(
                 f"columns = {text}: {text[at:]!r} is no column: expected key, nick.key or $FMT{{%05d,key}}, "

@@ -168,12 +168,13 @@ class Template:
             if self._made:
                 values = {**values, **{key: make(values) for key, make in self._made.items()}}
             filled: list[Argument] = list((self._format % self._pick(values)).split("\0"))
+            heads = [(number, _joined([_filled(piece, values) for piece in pieces])) for number, pieces in self._heads]
         except KeyError as error:
             raise MissingVariableError(f"${{{error.args[0]}}} has no value") from None
         if len(filled) != self._count:
             raise VariableError("a value holds a NUL character, which no argument can")
-        for number, pieces in self._heads:
-            filled[number] = _joined([_filled(piece, values) for piece in pieces])
+        for number, argument in heads:
+            filled[number] = argument
         return filled
 
     def prune(self, filled: list[Argument]) -> list[Argument]:
