@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from dbb.errors import PipelineError
 from dbb.patch import butler_patch, stored_patch
-from dbb.pipeline.listargs import UNSETTLED, Added, PerFile, settled
+from dbb.pipeline.listargs import UNSETTLED, Added, PerFile, fixed, settled
 from dbb.pipeline.listfiles import ListText
 from dbb.pipeline.model import Data, Tree, Value
 from dbb.pipeline.scope import Scope
-from dbb.pipeline.values import Hole, UnsettledNameError, expand, holes, render
+from dbb.pipeline.values import Hole, UnsettledNameError, expand
 from dbb.pipeline.words import Template, Word, join_arguments, split_words, written
 from dbb.pipeline.workflow import Argument
 
@@ -64,10 +64,10 @@ def compile_command(
     if patch_style is not None and patch_style not in _PATCH_STYLES:
         raise PipelineError(f"patch_style = {patch_style}: expected comma or x")
     exec_ = _Exec(tree, _styled(patch_style), name, place)
+    with exec_.at("patch_style"):
+        scope = _spelled(scope, exec_.patch)
     try:
-        with exec_.at("patch"):
-            scope = _spelled(scope, exec_.patch)
-        template = exec_.template(scope)
+        template: Template | None = exec_.template(scope)
     except UnsettledNameError:
         template = None
     with exec_.at_wrapper("per_file_cmdline"):
@@ -212,7 +212,7 @@ class _Exec:
     def _text(self, key: str, scope: Scope) -> str | None:
         value = self.tree.get(key)
         with self.at(key):
-            return None if value is None else render(expand(written(value), scope).parts, {}).strip()
+            return None if value is None else fixed(written(value), scope).strip()
 
     def _cmdline(self) -> Tree:
         cmdline = self.tree.get("cmdline", {})
@@ -265,7 +265,4 @@ def _spelled(scope: Scope, spell: Callable[[str], str] | None) -> Scope:
     value = scope.find("patch")
     if spell is None or value is None or isinstance(value, dict | Hole):
         return scope
-    parts = expand("${patch}", scope).parts
-    if any(True for _ in holes(parts)):
-        raise PipelineError("patch_style needs a patch that is written in one piece or is itself a loop value")
-    return scope.within(patch=Data(spell(render(parts, {}))))
+    return scope.within(patch=Data(spell(fixed("${patch}", scope))))

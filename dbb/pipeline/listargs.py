@@ -10,13 +10,14 @@ from dbb.errors import PipelineError, known_names
 from dbb.pipeline.listfiles import ListText
 from dbb.pipeline.model import Data, Value
 from dbb.pipeline.scope import Scope
-from dbb.pipeline.values import Hole, UnsettledNameError, expand, render
+from dbb.pipeline.values import Hole, UnsettledNameError, expand, holes, render
 from dbb.pipeline.words import Template, is_patch, split_words, written
 from dbb.pipeline.workflow import Argument
 
 _PER_FILE = re.compile(r"\s*list\.([^.\s:]+)\.([^.\s:]+)\s*:(.*)", re.DOTALL)
 _ADD = re.compile(r"\s*(['\"])(.*)\1\s*\.\s*join\(\s*list\.([^.\s()]+)\.([^.\s()]+)\.([^.\s()]+)\s*\)\s*", re.DOTALL)
 UNSETTLED = "the name of a variable may depend on loop values, but not on files, lists or columns"
+_NOT_FIXED = "it has to be the same for the whole module, but depends on a loop value, file or list"
 _ONE_WORD = re.compile(r"[^\s'\"\\]*")
 _COLUMN = re.compile(r"\$\(([^()]*)\)")
 
@@ -103,7 +104,7 @@ class Added:
         """
         if value is None:
             return None
-        match = _ADD.fullmatch(render(expand(written(value), scope).parts, {}))
+        match = _ADD.fullmatch(fixed(written(value), scope))
         if match is None:
             raise PipelineError(f"{str(value)!r}: expected 'SEPARATOR'.join(list.NAME.FILE.COLUMN)")
         return cls(match[2], match[3].lower(), match[4].lower(), match[5].lower(), patch)
@@ -135,6 +136,23 @@ class Added:
                 f"list {self.list_name} has no column {self.column!r}{known_names(self.column, list(names))}"
             )
         return found.columns.index(names[self.column])
+
+
+def fixed(text: str, scope: Scope) -> str:
+    """Return a text that is the same for all quanta, its variables replaced.
+
+    Raises
+    ------
+    PipelineError
+        If it holds what only a quantum knows.
+    """
+    try:
+        parts = expand(text, scope).parts
+    except UnsettledNameError:
+        raise PipelineError(f"{text!r}: {_NOT_FIXED}") from None
+    if any(True for _ in holes(parts)):
+        raise PipelineError(f"{text!r}: {_NOT_FIXED}")
+    return render(parts, {})
 
 
 def settled(scope: Scope, values: Mapping[str, str], patch: Callable[[str], str] | None) -> Scope:

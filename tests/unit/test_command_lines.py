@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -21,6 +22,18 @@ CORR = ListText(
     "",
     ("img",),
 )
+
+PIECES = [
+    "${a}",
+    "${b:3}",
+    "$opt{x}",
+    "${a_${b}}",
+    "${ccd}",
+    "$(ccd)",
+    "$HEAD{a,b}",
+    "$HEAD{${ccd},K}",
+    "list.corr.img:",
+]
 
 
 def _command(cmdline: dict[str, Any], late: str = "", wrapper: dict[str, Any] | None = None, **more: Any) -> Command:
@@ -166,6 +179,27 @@ def test_the_name_of_a_variable_cannot_depend_on_a_file() -> None:
         _argv({"t": "${time_${file.a.fullname}}"}, values)
 
 
+@pytest.mark.parametrize("value", ["${band}", "${x_${band}}"])
+def test_what_holds_for_the_module_cannot_depend_on_a_loop_value(value: str) -> None:
+    for more in ({"cmd_hyphen": value}, {"args_file": value}, {"wrapper": {"add_cmdline": value}}):
+        with pytest.raises(PipelineError, match="it has to be the same for the whole module"):
+            _command({}, "band", **more)
+
+
+SHAPES = st.lists(st.sampled_from([*"ab${}():._,'\"\\=% 1", *PIECES]), max_size=8).map("".join)
+
+
+@given(SHAPES, SHAPES, SHAPES, SHAPES, st.sampled_from([None, "comma"]))
+def test_whatever_is_written_gives_arguments_or_an_error_of_ours(
+    key: str, text: str, per_file: str, add: str, style: str | None
+) -> None:
+    wrapper = {"per_file_cmdline": f"list.corr.img:{per_file}", "add_cmdline": f"'{add}'.join(list.corr.img.{text})"}
+    values = {"ccd": "7"}
+    for given_wrapper in (wrapper, {"per_file_cmdline": add}, {"add_cmdline": per_file}):
+        with contextlib.suppress(PipelineError):
+            assert _argv({key: text}, values, wrapper=given_wrapper, execname=add, patch_style=style, a="1", b="2,3")
+
+
 def test_an_error_has_the_place_of_its_key() -> None:
     def place(*path: str) -> Place:
         return Place("/".join(path), 3)
@@ -201,6 +235,11 @@ def test_a_patch_that_the_operator_wrote_is_spelled_as_the_pipeline_says(style: 
 def test_several_patches_and_what_is_no_patch() -> None:
     assert _argv({"p": "${patch}"}, {"patch": "8x6^8x7"}, patch_style="comma") == ["p", "-p", "8,6^8,7"]
     assert _argv({"p": "${patch}"}, {"patch": "all"}, patch_style="comma") == ["p", "-p", "all"]
+
+
+def test_a_patch_made_of_loop_values_cannot_be_spelled() -> None:
+    with pytest.raises(PipelineError, match=r"exec_1, patch_style: '\$\{patch\}': it has to be the same"):
+        _command({}, "px", patch="${px},6", patch_style="x")
 
 
 def test_another_style_of_patches_is_an_error() -> None:

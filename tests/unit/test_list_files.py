@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -226,6 +227,36 @@ def test_lines_may_be_sorted_by_path() -> None:
 def test_a_key_to_sort_by_that_cannot_be_used_is_an_error(sortkey: str, problem: str) -> None:
     with pytest.raises(PipelineError, match=rf"s\.wcl:7: .*{problem}"):
         _text([_line()], sortkey=sortkey)
+
+
+COLUMN_PIECES = [
+    "$FMT{",
+    "%05d",
+    "%s",
+    "%e",
+    ",",
+    " ",
+    "}",
+    "ccd",
+    "img.",
+    "fullname",
+    "a",
+    "(",
+    ")",
+    "true",
+    "${base}",
+]
+COLUMN_TEXT = st.lists(st.sampled_from(COLUMN_PIECES), max_size=8).map("".join)
+
+
+@given(COLUMN_TEXT, COLUMN_TEXT, st.lists(VALUE, max_size=3), st.sampled_from(["textsp", "textcsv", "wcl", "json"]))
+def test_whatever_is_written_gives_a_list_or_an_error_of_ours(
+    columns: str, sortkey: str, values: list[str], format_: str
+) -> None:
+    lines = [_line(a=value, ccd=value[::-1]) for value in values]
+    for keys in ({"columns": columns, "sortkey": sortkey}, {"columns": columns}, {"sortkey": sortkey}):
+        with contextlib.suppress(PipelineError):
+            assert len(_text(lines, format=format_, **keys).rows) == len(lines)
 
 
 def test_a_list_divided_by_columns_is_one_section_per_file_with_keys_of_its_own() -> None:
