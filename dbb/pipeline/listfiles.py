@@ -255,7 +255,7 @@ def compile_list(section: Section, fullname: FullName) -> ListPlan:
         If a key of the section cannot be used; says what was expected.
     """
     columns = _parse_columns(section)
-    format_ = (section.text("format") or "textsp").strip().lower()
+    format_ = (section.text("format") or "").strip().lower() or "textsp"
     if format_ not in _FORMATS:
         raise section.error(f"format = {format_}: expected one of {', '.join(_FORMATS)}", "format")
     return ListPlan(
@@ -301,7 +301,7 @@ def divided(section: Section) -> list[Section]:
 
 
 def _parse_columns(section: Section) -> tuple[_Column, ...]:
-    text = (section.text("columns") or "fullname").strip()
+    text = (section.text("columns") or "").strip() or "fullname"
     columns = []
     at = 0
     while at < len(text):

@@ -55,6 +55,10 @@ def test_without_columns_a_list_holds_paths_as_the_list_itself_says() -> None:
     assert (done.text, done.columns, done.nicks) == ("own/a.fits\n", ("fullname",), ())
 
 
+def test_blank_columns_and_format_are_the_defaults() -> None:
+    assert _text([_line()], columns=" ", format=" ").text == "own/a.fits\n"
+
+
 def test_variables_in_columns_are_replaced() -> None:
     assert _text([_line()], columns="${base},tract").text == "7 0\n"
 
