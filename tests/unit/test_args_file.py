@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dbb.errors import PipelineError
 from dbb.pipeline.argsfile import args_file
 
-WORDS = st.lists(st.text(st.characters(exclude_characters="\0@", codec="utf-8")), max_size=12)
+WORDS = st.lists(st.text(st.characters(exclude_characters="\0\1@", codec="utf-8")), max_size=12)
 MANY = ["task.py", "repo", *[f"ccd={ccd}" for ccd in range(30_000)]]
 
 
