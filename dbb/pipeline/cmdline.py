@@ -23,7 +23,7 @@ from dbb.pipeline.workflow import Argument
 
 _PATCH_STYLES: dict[str, Callable[[str], str]] = {"comma": butler_patch, "x": stored_patch}
 _POSITIONAL = re.compile(r"_([0-9]{1,4})(?![0-9]).*", re.DOTALL)
-_HYPHENS: dict[str, Callable[[str], str]] = {
+HYPHENS: dict[str, Callable[[str], str]] = {
     "allsingle": lambda key: f"-{key}",
     "alldouble": lambda key: f"--{key}",
     "mixed_gnu": lambda key: f"-{key}" if len(key) == 1 else f"--{key}",
@@ -174,7 +174,7 @@ class _Exec:
                 if not key.startswith("_"):
                     elements.append(_option(hyphen(key), words))
                     continue
-                number = _number(key)
+                number = positional_number(key)
                 if number in positional:
                     raise PipelineError(f"there is another positional argument number {number}")
                 if _is_flag(words):
@@ -204,10 +204,10 @@ class _Exec:
 
     def _hyphen(self, scope: Scope) -> Callable[[str], str]:
         text = self._text("cmd_hyphen", scope) or "allsingle"
-        if text not in _HYPHENS:
+        if text not in HYPHENS:
             with self.at("cmd_hyphen"):
                 raise PipelineError(f"{text!r}: expected allsingle, alldouble or mixed_gnu")
-        return _HYPHENS[text]
+        return HYPHENS[text]
 
     def _text(self, key: str, scope: Scope) -> str | None:
         value = self.tree.get(key)
@@ -222,7 +222,14 @@ class _Exec:
         return cmdline
 
 
-def _number(key: str) -> int:
+def positional_number(key: str) -> int:
+    """Return the place of a positional argument, from 1 on.
+
+    Raises
+    ------
+    PipelineError
+        If the key is not ``_N`` or ``_N_NAME``.
+    """
     match = _POSITIONAL.fullmatch(key)
     if match is None or int(match[1]) == 0:
         raise PipelineError("expected _N or _N_NAME, N a number from 1 on, for a positional argument")

@@ -11,7 +11,7 @@ from dbb.pipeline.model import Pipeline, Tree, Value
 from dbb.pipeline.scope import Scope
 from dbb.pipeline.values import expand, list_items, render
 
-_EXEC = re.compile(r"exec_([0-9]+)")
+_EXEC = re.compile(r"exec_([0-9]{1,9})")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -21,7 +21,7 @@ _BETWEEN = re.compile(r"\s*,\s*|\s+|$")
 _FORMAT = re.compile(r"(?:[^%]|%%)*%[-+ #0]*[0-9]{0,3}(?:\.[0-9]{1,3})?([dfegs])(?:[^%]|%%)*")
 _SORT = re.compile(r"\(\s*([^\s,()]+)\s*(?:,\s*([^\s,()]+)\s*)?(?:,\s*([^\s,()]+)\s*)?\)|([^\s,()]+)")
 _SEPARATORS = {"textsp": " ", "textcsv": ", ", "texttab": "\t"}
-_FORMATS = (*_SEPARATORS, "wcl", "config", "json")
+FORMATS = (*_SEPARATORS, "wcl", "config", "json")
 _LINE_END = re.compile(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
 _CSV_SPECIAL = re.compile(rf"""[",]|{_LINE_END.pattern}|^\s|\s$""")
 _MISSING = "\0"  # a key that is not there, until it is known whether that is allowed
@@ -256,8 +256,8 @@ def compile_list(section: Section, fullname: FullName) -> ListPlan:
     """
     columns = _parse_columns(section)
     format_ = (section.text("format") or "").strip().lower() or "textsp"
-    if format_ not in _FORMATS:
-        raise section.error(f"format = {format_}: expected one of {', '.join(_FORMATS)}", "format")
+    if format_ not in FORMATS:
+        raise section.error(f"format = {format_}: expected one of {', '.join(FORMATS)}", "format")
     return ListPlan(
         section,
         columns,

@@ -11,6 +11,12 @@ from dbb.pipeline.model import Pipeline, Tree, Value
 from dbb.pipeline.scope import Scope
 from dbb.pipeline.values import expand, list_items, render
 
+TRUTHS: Mapping[str, bool] = {
+    **dict.fromkeys(("true", "t", "y", "yes", "1"), True),
+    **dict.fromkeys(("false", "f", "n", "no", "0"), False),
+}
+"""What stands for true and false, in lower case."""
+
 Line: TypeAlias = "dict[str, dict[str, str]]"
 """One data line: the files on it by nickname, each with its ``filename``, ``compression`` and keys."""
 
@@ -82,11 +88,10 @@ class Section:
         PipelineError
             If it is neither.
         """
-        known = {"true": True, "t": True, "y": True, "yes": True, "1": True}
-        known |= {"false": False, "f": False, "n": False, "no": False, "0": False}
-        if text.strip().lower() not in known:
+        truth = TRUTHS.get(text.strip().lower())
+        if truth is None:
             raise self.error(f"{key} = {text}: expected True or False", key)
-        return known[text.strip().lower()]
+        return truth
 
     def expand(self, text: str, key: str = "", **current: Value) -> str:
         """Replace the variables of a text as if it stood in this section."""

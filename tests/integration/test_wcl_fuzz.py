@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dbb.errors import PipelineError
+from dbb.pipeline.check import static_problems
 from dbb_plugins.wcl import read_wcl, write_wcl
 
 FUZZ = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -31,13 +32,14 @@ def must_end(content: bytes, outside: dict[str, str] | None = None) -> None:
     path = Path("a.wcl")
     path.write_bytes(content)
     try:
-        tree = read_wcl(path, outside).tree
-        written = write_wcl(tree)
+        pipeline = read_wcl(path, outside)
+        static_problems(pipeline)
+        written = write_wcl(pipeline.tree)
     except PipelineError as error:
         assert str(error)  # noqa: PT017  either outcome is right
         return
     path.write_text(written, encoding="utf-8", newline="")
-    assert read_wcl(path).tree == tree
+    assert read_wcl(path).tree == pipeline.tree
 
 
 @FUZZ
@@ -60,6 +62,16 @@ def real_files(shared: Path) -> list[bytes]:
     return [path.read_bytes() for path in paths]
 
 
+RUNNABLE = b"""
+reqnum = 1
+unitname = u
+blocklist = b
+<block b>
+modulelist = pixcorrect, mangle, immask, crosstalk-sci, se-scamp, bigquery, make_coadd_temp_exp, run-desmeds
+</block>
+"""
+
+
 @FUZZ
 @given(st.data())
 def test_any_change_of_a_real_file(folder: Path, real_files: list[bytes], data: st.DataObject) -> None:
@@ -70,7 +82,7 @@ def test_any_change_of_a_real_file(folder: Path, real_files: list[bytes], data: 
         content[start : start + length] = data.draw(
             st.one_of(st.binary(max_size=3), PIECES.map(os.fsencode), st.just(bytes(content[start : start + 400])))
         )
-    must_end(bytes(content))
+    must_end(bytes(content) + RUNNABLE)
 
 
 @pytest.mark.parametrize(
