@@ -22,7 +22,8 @@ NAME_KEYS = _words("filename filepat fullname")
 
 _DATA = DATA_KEYS | _words(
     """
-    args qouttype query_table output_fields join dataset runs overlaps calibs_for divide_by match loopkey group_by nick
+    args qouttype table query_table output_fields join dataset runs overlaps calibs_for nick divide_by match loopkey
+    group_by
     """
 )
 
