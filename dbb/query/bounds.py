@@ -56,7 +56,7 @@ Boxes: TypeAlias = tuple[Box, ...]
 _ALL: Boxes = (Box(),)
 
 
-def overlap_bounds(conditions: Iterable[tuple[Node, str]], names: frozenset[str]) -> Boxes:
+def overlap_bounds(conditions: Iterable[tuple[Node, str]], names: frozenset[str], *, holding: bool = False) -> Boxes:
     """Return which overlaps must be known to tell which exposures fit all conditions on one overlap of theirs.
 
     Parameters
@@ -65,6 +65,8 @@ def overlap_bounds(conditions: Iterable[tuple[Node, str]], names: frozenset[str]
         Trees, and the texts they were parsed from.
     names
         Which of ``tract`` and ``patch`` are the overlaps': a filetype may have a column of its own.
+    holding
+        Return instead which overlaps can fit the conditions at all, for those that are asked for themselves.
 
     Returns
     -------
@@ -78,7 +80,8 @@ def overlap_bounds(conditions: Iterable[tuple[Node, str]], names: frozenset[str]
     """
     # Of every condition two sets are known: where it can hold at all, and where its answer may differ from the one that
     # it gives without an overlap. The second is what is wanted; the first makes it small where conditions are joined.
-    return _joined_by_and([_sets(node, text, names) for node, text in conditions])[1]
+    fitting, differing = _joined_by_and([_sets(node, text, names) for node, text in conditions])
+    return fitting if holding else differing
 
 
 def _sets(node: Node, text: str, names: frozenset[str]) -> tuple[Boxes, Boxes]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 import sqlalchemy as sa
 
-from dbb.errors import AmbiguousError
+from dbb.errors import AmbiguousError, UsageError
 from dbb.filetypes import Filetype
 from dbb.mapper import Mapper
 from dbb.query import names_in, parse, parse_ids
@@ -198,16 +199,55 @@ def overlaps_used(db: Database, conn: sa.Connection, query: FileQuery) -> Overla
     return find_version(conn, query.overlaps) if needed else None
 
 
+def select_overlaps(
+    db: Database, conn: sa.Connection, query: FileQuery, names: Sequence[str]
+) -> tuple[Filetype, sa.Select[Any]]:
+    """Return the filetype and a SELECT of its files, each once for every overlap of it with which the conditions hold.
+
+    Parameters
+    ----------
+    db, conn, query
+        As for `select_files`.
+    names
+        The metadata columns that follow the fixed columns and the data id; tract and patch come last.
+
+    Raises
+    ------
+    UsageError
+        If files of this type refer to no exposures.
+    """
+    filetype = db.filetype(query.filetype)
+    table, own = db.table(filetype), {column.name.lower() for column in filetype.columns}
+    keys = db.keys(filetype.name)
+    if table is None or keys.visit.lower() not in own:
+        raise UsageError(f"files of {filetype.name} have no tract and patch, nor visits whose overlaps are known")
+    conditions = list(_conditions(query))
+    pairs = _pairs(db, conn, filetype, conditions, find_version(conn, query.overlaps), holding=True)
+    tied = {name.lower(): pairs.c[column] for column, name in (("visit", keys.visit), ("ccd", keys.detector))}
+    tied = {name: column for name, column in tied.items() if name in own}
+    covered = sa.select(pairs.c.tract, pairs.c.patch, *(column.label(name) for name, column in tied.items()))
+    covers = covered.subquery("covers")
+    wanted = Wanted((*(table.c[name] for name in names), covers.c.tract, covers.c.patch), covers, tuple(tied))
+    _, statement = select_files(db, conn, replace(query, where=None, ids=()), wanted)
+    for node, text in conditions:
+        scope = FileScope(filetype, table, desfile, _camera(db, filetype, node), covers)
+        statement = statement.where(to_sql(node, text, scope, db.dialect))
+    statement = statement.where(covers.c.tract.is_not(None))
+    return filetype, statement.order_by(covers.c.tract, covers.c.patch)
+
+
 def _pairs(
     db: Database,
     conn: sa.Connection,
     filetype: Filetype,
     together: Sequence[tuple[Node, str]],
     version: OverlapVersion,
+    *,
+    holding: bool = False,
 ) -> sa.FromClause:
     """Return the rows of a version as a table: loaded ones, or those found just now as one bound value."""
     if version.live:
-        boxes = overlap_bounds(together, overlap_names(filetype))
+        boxes = overlap_bounds(together, overlap_names(filetype), holding=holding)
         found = live_overlaps(db, conn, filetype, version.skymap or "", boxes)
         return rows_table(found, OVERLAP_COLUMNS, db.dialect, texts=("patch",))
     rows = sa.select(*(overlap.c[name] for name in OVERLAP_COLUMNS))
@@ -264,6 +304,21 @@ def resolve(rows: Iterable[Sequence[Any]], filetype: Filetype, *, unique: bool) 
             last_key = key
         last = row
         yield row
+
+
+def resolve_overlaps(rows: Iterable[Sequence[Any]], filetype: Filetype) -> Iterator[Sequence[Any]]:
+    """Keep of rows in the order of `select_overlaps` one file per data id, and each of its overlaps once.
+
+    Raises
+    ------
+    AmbiguousError
+        As `resolve`.
+    """
+    for _, several in groupby(rows, key=lambda row: row[FIXED : FIXED + len(filetype.keys)]):
+        of_one = list(several)
+        [chosen] = resolve(of_one, filetype, unique=True)
+        of_file = {(row[-2], row[-1]): row for row in reversed(of_one) if row[0] == chosen[0]}
+        yield from reversed(of_file.values())
 
 
 def _two_files(filetype: Filetype, row: Sequence[Any], other: Sequence[Any]) -> str:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from demo_survey import CALIBS, RUN_A, RUN_B, Demo, Survey, counted, fill, make_demo
+from registries import small_registry
 from sections import section, unknown
 
 from dbb import Registry
 from dbb.errors import PipelineError
+from dbb.patch import stored_patch
 from dbb.pipeline.inputs import query_lines
 from dbb.pipeline.model import Data, Items
 from dbb.pipeline.section import Line, Section
@@ -109,6 +111,93 @@ def test_tract_and_patch_choose_exposures_through_overlaps(registry: Registry, d
     assert {(one["visit"], one["ccd"]) for one in found} == expected
 
 
+@pytest.mark.parametrize("keys", [{"output_fields": "tract, patch, filter"}, {"divide_by": "tract, patch, visit"}])
+def test_a_file_has_a_line_for_each_patch_that_it_overlaps(
+    registry: Registry, demo: Demo, keys: dict[str, str]
+) -> None:
+    where = "visit IN (903334, 903336)"
+    exposures = {(one["visit"], one["ccd"]) for one in files_of(registry, **CALEXP, where=where)}
+    overlaps = [
+        (row["visit"], row["ccd"], row["tract"], stored_patch(row["patch"]))
+        for row in demo.rows("overlaps")
+        if (row["visit"], row["ccd"]) in exposures
+    ]
+    found = files_of(registry, **CALEXP, **keys, where=where)
+    lines = [(one["visit"], one["ccd"], one["tract"], one["patch"]) for one in found]
+    assert sorted(lines) == sorted(overlaps)
+    assert lines == sorted(lines, key=lambda line: (int(line[0]), int(line[1]), int(line[2]), line[3]))
+
+
+def test_lines_for_patches_are_those_for_which_the_condition_holds(registry: Registry, demo: Demo) -> None:
+    where = "tract = 0 AND (patch = '8,6' OR patch = '8,7') AND NOT (patch = '8,7' AND ccd = 16)"
+    found = files_of(registry, **CALEXP, where=where, divide_by="patch")
+    assert {one["patch"] for one in found} == {"8x6", "8x7"}
+    assert {one["ccd"] for one in found if one["patch"] == "8x7"} == {one["ccd"] for one in found} - {"16"}
+    overlaps = {(r["visit"], r["ccd"], stored_patch(r["patch"])) for r in demo.rows("overlaps")}
+    assert {(one["visit"], one["ccd"], one["patch"]) for one in found} <= overlaps
+
+
+def test_files_with_a_patch_of_their_own_have_one_line(registry: Registry) -> None:
+    where = {"filetype": "deepcoadd_calexp", "where": "tract = 0"}
+    assert files_of(registry, **where, divide_by="patch") == files_of(registry, **where)
+
+
+def test_overlaps_in_lines_are_the_same_on_both_databases_and_of_the_first_run(survey: Survey) -> None:
+    for run, ccd in ((RUN_A, 1), (RUN_B, 1), (RUN_B, 2), (RUN_B, 3)):
+        survey.add("calexp", f"{run}/{ccd}.fits", run=run, visit=1, ccd=ccd, filter="HSC-R")
+    rows = [(1, 1, 1, "8,6"), (1, 1, 0, "8,6"), (1, 1, 0, "8,7"), (1, 2, 0, "8,7"), (2, 2, 0, "8,7")]
+    survey.registry.load_overlaps(
+        [dict(zip(("visit", "ccd", "tract", "patch"), row, strict=True)) for row in rows], version="v"
+    )
+    found = files_of(
+        survey.registry, filetype="calexp", runs=f"{RUN_A}, {RUN_B}", where="filter = 'HSC-R'", match="patch"
+    )
+    assert [(one["run"], one["ccd"], one["tract"], one["patch"]) for one in found] == [
+        (RUN_A, "1", "0", "8x6"), (RUN_A, "1", "0", "8x7"), (RUN_A, "1", "1", "8x6"), (RUN_B, "2", "0", "8x7"),
+    ]  # fmt: skip
+    error = failure(survey.registry, section(filetype="calexp", where="tract = 0", match="patch"))
+    assert "two files of calexp have the data id visit=1 ccd=1" in str(error)
+
+
+def test_live_overlaps_give_the_lines_that_computed_ones_give(registry_url: str, tmp_path: Path) -> None:
+    (tmp_path / "places.toml").write_text(SKYMAP)
+    with small_registry(registry_url, "calexp") as registry:
+        registry.add_archive("home", str(tmp_path))
+        rows = [
+            {"relpath": f"{ccd}.fits", "visit": 1, "ccd": ccd, "filter": "HSC-R", **corners(ra)}
+            for ccd, ra in enumerate((0.0, 0.2, 0.35, 0.7, 90.0))
+        ]
+        registry.ingest_table(rows, filetype="calexp", archive="home", run=RUN_B)
+        registry.compute_overlaps(tmp_path / "places.toml", version="computed")
+        registry.register_live_overlaps(tmp_path / "places.toml", version="live")
+        for where in ("visit = 1", "patch = '1,1'", "ccd = 0 OR patch = '1,1'", "patch != '1,1' AND tract >= 0"):
+            computed, live = (
+                files_of(registry, filetype="calexp", where=where, overlaps=version, match="patch")
+                for version in ("computed", "live")
+            )
+            assert computed == live, where
+            assert computed
+
+
+SKYMAP = """name = "places"
+type = "explicit"
+pixel_scale = 3.6
+patch_inner = 300
+patch_border = 20
+[[tracts]]
+id = 0
+ra = 0.3
+dec = 0.0
+patches = [3, 2]
+"""
+
+
+def corners(ra: float) -> dict[str, float]:
+    ras = {"ra_cent": ra, "rac1": ra - 0.05, "rac2": ra + 0.05, "rac3": ra + 0.05, "rac4": ra - 0.05}
+    decs = {"dec_cent": 0.1, "decc1": 0.05, "decc2": 0.05, "decc3": 0.15, "decc4": 0.15}
+    return {name: value % 360 for name, value in ras.items()} | decs
+
+
 @pytest.mark.parametrize(
     ("patch", "where"),
     [
@@ -195,6 +284,7 @@ def test_the_nickname_of_a_file(registry: Registry, kind: str, keys: dict[str, s
         ({"where": "visit = 1", "filetype": "calexp", "runs": "Nobody_r1p1"}, "unknown run", 5),
         ({"where": "tract = 0", "overlaps": "x", **CALEXP}, "unknown overlap version 'x'", 5),
         ({"where": "visit = 903334", "output_fields": "visitt", **CALEXP}, "unknown column 'visitt'; known: visit", 5),
+        ({"where": "ccd = 1", "filetype": "bias", "match": "patch"}, "bias have no tract and patch, nor visits", 2),
         ({"id": "visit", **CALEXP}, "id: expected key=value", 2),
         ({"query_fields": "visit", "visit": "1"}, "query_fields needs query_table", 2),
         ({"query_fields": "visit", "query_table": "x", "visit": "1"}, "unknown filetype 'x'", 5),

@@ -13,7 +13,17 @@ from dbb.pipeline.inputs.problems import NOT_FOUND, problem
 from dbb.pipeline.section import Line, Section
 from dbb.registry import Database
 from dbb.registry.relpaths import join_relpath
-from dbb.registry.select import FIXED, FileQuery, Wanted, describe_place, resolve, run_text, select_files
+from dbb.registry.select import (
+    FIXED,
+    FileQuery,
+    Wanted,
+    describe_place,
+    resolve,
+    resolve_overlaps,
+    run_text,
+    select_files,
+    select_overlaps,
+)
 
 _FETCH = 5_000
 _REMEMBERED = 100_000
@@ -21,11 +31,16 @@ _FILENAME, _COMPRESSION, _FILESIZE, _MD5SUM, _ARCHIVE, _PATH = 1, 2, 3, 4, 7, 8
 FILE_KEYS = ("filename", "compression", "relpath", "archive", "run", "filesize", "md5sum")
 """What a line says of a file besides its metadata."""
 
+_OVERLAP = ("tract", "patch")
+
 Row = Sequence[Any]
 
 
 def registered_lines(section: Section, db: Database, query: FileQuery) -> list[Line]:
     """Return a line for each file that fits, in the order of the data ids.
+
+    Where a section asks for tract and patch, and its files refer to exposures instead, a file has a line for each
+    overlap with which the conditions hold.
 
     Raises
     ------
@@ -39,14 +54,21 @@ def registered_lines(section: Section, db: Database, query: FileQuery) -> list[L
     One SELECT besides the look-up of names.
     """
     filetype = db.filetype(query.filetype)
-    names = metadata_names(section, filetype)
+    names, overlapping = metadata_names(section, filetype), _asks_overlaps(section, filetype)
+    if overlapping:
+        names = (*(name for name in names if name not in _OVERLAP), *_OVERLAP)
     table = db.table(filetype)
-    wanted = Wanted(tuple(table.c[name] for name in names) if table is not None else ())
     maker = LineMaker(nick_of(section, filetype.name), names, FIXED + len(filetype.keys))
     with db.read() as conn:
-        _, statement = select_files(db, conn, query, wanted)
+        if overlapping:
+            _, statement = select_overlaps(db, conn, query, names[: -len(_OVERLAP)])
+        else:
+            columns = (table.c[name] for name in names) if table is not None else ()
+            _, statement = select_files(db, conn, query, Wanted(tuple(columns)))
         with conn.execution_options(yield_per=_FETCH).execute(statement) as rows:
-            lines = list(maker.lines(resolve(rows, filetype, unique=bool(filetype.keys))))
+            one_each = bool(filetype.keys)  # files without a data id cannot be mistaken for each other
+            found = resolve_overlaps(rows, filetype) if overlapping else resolve(rows, filetype, unique=one_each)
+            lines = list(maker.lines(found))
     if not lines:
         key = next(name for name in ("query_fields", "where", "id") if name in section.tree)
         raise problem(section, f"no lines: no {filetype.name} fits {key} = {section.tree[key]}", key, NOT_FOUND)
@@ -65,10 +87,20 @@ def metadata_names(section: Section, filetype: Filetype) -> tuple[str, ...]:
     """
     columns = [column.name for column in filetype.columns]
     if "output_fields" in section.tree:
-        asked = [name.rpartition(".")[2] for name in section.items("output_fields")]
-        own = (name for name in asked if name.lower() not in FILE_KEYS)
-        columns = [*filetype.keys, *(filetype.column(name).name for name in own)]
+        fixed = {*FILE_KEYS, *(_OVERLAP if _asks_overlaps(section, filetype) else ())}
+        columns = [*filetype.keys, *(filetype.column(name).name for name in _asked(section) if name not in fixed)]
     return tuple(dict.fromkeys(name.lower() for name in columns))
+
+
+def _asked(section: Section) -> list[str]:
+    return [name.rpartition(".")[2].lower() for name in section.items("output_fields")]
+
+
+def _asks_overlaps(section: Section, filetype: Filetype) -> bool:
+    """Whether a section wants tract or patch, by its output or the keys it is divided by, and its files have none."""
+    dividing = [name.lower() for key in ("loopkey", "match", "divide_by") for name in section.items(key)]
+    own = {column.name.lower() for column in filetype.columns}
+    return any(name in _OVERLAP and name not in own for name in (*_asked(section), *dividing))
 
 
 class LineMaker:
