@@ -143,6 +143,10 @@ class ModuleCheck:
         text = self._text(section.own.get("format"))
         if text is not None and text.strip().lower() not in FORMATS:
             self._error(f"{title}format = {text}: expected one of {', '.join(FORMATS)}", *section.path, "format")
+        if "filename" in section.own:
+            self._error(f"{title}a list is named by filepat: filename is for file sections", *section.path, "filename")
+        if "dirpat" in section.own:
+            self._folder(section)
         files = [name for name, tree in subtree(self._tree, "file").items() if isinstance(tree, dict)]
         for column in column_names(str(section.own.get("columns", ""))):
             nick, _, key = column.rpartition(".")
@@ -153,6 +157,21 @@ class ModuleCheck:
                     *section.path,
                     "columns",
                 )
+
+    def _folder(self, section: _Section) -> None:
+        """Warn of a list that names another folder than the one to which all lists go."""
+        wanted = self._runtime(str(self._text(section.own["dirpat"])).lower(), section)
+        common = self._runtime("list", section)
+        if wanted is not None and wanted != common:
+            self._found.warning(
+                f"module {self._name}: list {section.name}: lists go to {common or 'one folder'}, as directory_pattern "
+                "list says, whatever their dirpat: change that pattern, or leave dirpat out",
+                *self._path(*section.path, "dirpat"),
+            )
+
+    def _runtime(self, name: str, section: _Section) -> str | None:
+        pattern = subtree(self._root, "directory_pattern", name).get("runtime")
+        return self._found.text(pattern, self._scope.within(section.tree)) if isinstance(pattern, str) else None
 
     def _loops(self) -> None:
         names = self._loop_names()

@@ -57,7 +57,7 @@ BASE: dict[str, Any] = {
                     "filepat": "visit_list",
                     "flabel": "imgs",
                     "dirpat": "plain",
-                    "rundir": "list",
+                    "rundir": "list/${modulename}",
                 }
             },
             "wrapper": {"per_file_cmdline": "list.imgs.img:--selectId ccd=$(ccd)"},
@@ -323,6 +323,24 @@ def test_the_format_of_a_list_is_a_known_one() -> None:
     assert warp(list__imgs__format="csv") == [
         "list imgs: format = csv: expected one of textsp, textcsv, texttab, wcl, config, json"
     ]
+
+
+def test_a_list_is_named_by_a_pattern() -> None:
+    assert warp(list__imgs__filename="a.list") == [
+        "list imgs: a list is named by filepat: filename is for file sections"
+    ]
+
+
+@pytest.mark.parametrize("rundir", ["lists", "list/${visit}"])
+def test_a_list_that_wants_a_folder_of_its_own_is_warned_of(rundir: str) -> None:
+    (warning,) = warp(list__imgs__rundir=rundir)
+    assert warning.startswith("warning: module warp: list imgs: lists go to list/warp, as directory_pattern list says")
+
+
+@pytest.mark.parametrize("rundir", ["list/warp", "${unknown}"])
+def test_a_list_that_names_the_folder_of_lists_is_right(rundir: str) -> None:
+    assert warp(list__imgs__rundir=rundir) == []
+    assert warp(list__imgs__dirpat=None) == []
 
 
 def test_a_list_may_be_divided_by_columns() -> None:
