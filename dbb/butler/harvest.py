@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +14,11 @@ import sqlalchemy as sa
 from dbb.butler.outputs import Job, Output, Stray, find_outputs, read_job
 from dbb.errors import ConflictError, DbbError, IntegrityError, NotFoundError, UsageError
 from dbb.filetypes import CONVERTERS, Filetype
-from dbb.ingest.carry import Errand, Outcome, carry, md5_of, take_away
+from dbb.ingest.carry import Errand, Outcome, carry, md5_of
 from dbb.ingest.table import register_batch, write_files
 from dbb.ingest.tables import BATCH
-from dbb.ingest.transfer import Found, bring, take_back
+from dbb.ingest.transfer import Found, bring, check_places
+from dbb.ingest.withdraw import check_brought, withdraw
 from dbb.patterns import is_safe_path, safe_path
 from dbb.registry import Database
 from dbb.registry.archives import archive_root, archives
@@ -28,6 +30,8 @@ from dbb.storage import Digest, is_local, local_path, scratch_folder
 
 TASK = "harvest"
 """Name of the task that stands for a job whose outputs were harvested."""
+SAVES = ("copy", "hardlink")
+"""How outputs may get into an archive."""
 Progress = Callable[[int], object]
 
 
@@ -66,6 +70,7 @@ def harvest_repo(
     *,
     run: str,
     archive: str | None = None,
+    transfer: str = "copy",
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Harvested:
@@ -82,6 +87,9 @@ def harvest_repo(
         carry.
     archive
         Where to save; may be left out where there is one archive only.
+    transfer
+        ``copy``, or ``hardlink``: the archive's file is then the very file below ``out/``, and who writes into one
+        in place changes both. The Butler does not, it writes anew and renames.
     dry_run
         Look into everything; copy and register nothing.
     progress
@@ -99,11 +107,12 @@ def harvest_repo(
     NotFoundError
         If the job, its camera, or the archive is unknown.
     UsageError
-        If the manifest or the run cannot be used, or several archives could be meant.
+        If the manifest or the run cannot be used, several archives could be meant, or there is no such transfer.
     ConflictError
         If other bytes appear in the archive meanwhile; nothing was changed.
     DbbError
-        If a copy fails; what was copied is removed again.
+        If a copy fails; what was copied is removed again, unless another process has registered it by now. In an
+        archive that is not on this machine it stays, and is replaced when the harvest is repeated.
 
     Notes
     -----
@@ -111,15 +120,18 @@ def harvest_repo(
     SHA-256 sums. One transaction; statements grow with batches of 5 000 files. For a remote archive files are read
     twice.
     """
+    if transfer not in SAVES:
+        raise UsageError(f"transfer {transfer!r} is none of {', '.join(SAVES)}")
     made_by = full_run(run)
     work = read_job(Path(local_path(os.fspath(job))).absolute())
     with db.read() as conn:
         name = _archive(conn, archive)
         root = archive_root(conn, name)
+    check_places([], root, transfer)
     plans, refused = _plan(db, work, made_by)
     with db.read() as conn:
         registered = {relpath for _, relpath in files_at(conn, [(name, plan.relpath) for plan in plans])}
-    harvester = _Harvester(db, work, made_by, name, root, dry_run=dry_run, progress=progress)
+    harvester = _Harvester(db, work, made_by, (name, root), transfer=transfer, dry_run=dry_run, progress=progress)
     done = harvester.harvest(plans, registered)
     return replace(done, files=replace(done.files, refused=tuple(refused) + done.files.refused))
 
@@ -139,9 +151,10 @@ def _plan(db: Database, job: Job, run: Run) -> tuple[list[_Plan], list[Refusal]]
             if isinstance(found, Stray):
                 raise IntegrityError(found.why)
             plan = _planned(db, job, found, run)
-            other = plans.setdefault(plan.relpath, plan)
+            # compressed or not, it is the same thing; X.fits comes before X.fits.gz, and the Butler looks for it first
+            other = plans.setdefault(plan.relpath.removesuffix(plan.output.reading.compression), plan)
             if other is not plan:
-                raise ConflictError(f"it would be {plan.relpath} in the archive, as {other.output.relpath}")
+                raise ConflictError(f"it would be {plan.relpath} in the archive, where {other.output.relpath} goes")
         except (DbbError, ValueError) as error:
             refused.append(Refusal(_printable(found.relpath), _printable(str(error))))
     return list(plans.values()), refused
@@ -198,18 +211,27 @@ class _Harvester:
     """Carries out what was planned for one job."""
 
     def __init__(
-        self, db: Database, job: Job, run: Run, archive: str, root: str, *, dry_run: bool, progress: Progress | None
+        self,
+        db: Database,
+        job: Job,
+        run: Run,
+        place: tuple[str, str],
+        *,
+        transfer: str,
+        dry_run: bool,
+        progress: Progress | None,
     ) -> None:
-        self._db, self._job, self._run, self._archive, self._root = db, job, run, archive, root
-        self._dry_run, self._progress = dry_run, progress
+        self._db, self._job, self._run, (self._archive, self._root) = db, job, run, place
+        self._transfer, self._dry_run, self._progress = transfer, dry_run, progress
         self._refused: list[Refusal] = []
         self._looked = 0
 
     def harvest(self, plans: Sequence[_Plan], registered: set[str]) -> Harvested:
         """Save what the archive lacks and register all; change nothing if what is there contradicts."""
         lying = {plan.relpath for plan in plans if is_local(self._root) and os.path.lexists(self._target(plan))}
-        there = [plan for plan in plans if plan.relpath in registered or plan.relpath in lying]
-        known = self._look(there, copy=False)
+        seen = registered | lying
+        there = [plan for plan in plans if plan.relpath in seen]
+        known = self._look(there, save=False)
         wrong = self._contradictions(known, registered)
         outputs = {plan.relpath: plan.output.relpath for plan in there}
         refusals = tuple(Refusal(outputs[relpath], why) for relpath, why in wrong.items())
@@ -218,7 +240,7 @@ class _Harvester:
         # of a configuration or schema a run has one, which another job may have saved
         self._refused += refusals
         known = [one for one in known if one.plan.relpath not in wrong]
-        absent = [plan for plan in plans if plan.relpath not in registered | lying]
+        absent = [plan for plan in plans if plan.relpath not in seen]
         if is_local(self._root):  # a registered file that was lost comes back
             absent += [one.plan for one in known if one.plan.relpath not in lying]
             known = [one for one in known if one.plan.relpath in lying]
@@ -227,20 +249,26 @@ class _Harvester:
     def _target(self, plan: _Plan) -> str:
         return f"{local_path(self._root)}/{plan.relpath}"
 
-    def _look(self, plans: Sequence[_Plan], *, copy: bool) -> list[_Ready]:
-        """Look into outputs, and copy them; those that are no good are noted as refused."""
+    def _look(self, plans: Sequence[_Plan], *, save: bool) -> list[_Ready]:
+        """Look into outputs, and copy or link them; those that are no good are noted as refused."""
         if not plans:
             return []
-        errands = [Errand(one.output.source, one.filetype, self._target(one) if copy else None) for one in plans]
+        relpaths = {one.output.source: one.relpath for one in plans}
+
+        def undo(some: Sequence[Errand]) -> None:
+            withdraw(self._db, self._archive, self._root, [relpaths[one.source] for one in some])
+
+        targets = [self._target(one) if save else None for one in plans]
+        errands = [
+            Errand(one.output.source, one.filetype, target, self._transfer)
+            for one, target in zip(plans, targets, strict=True)
+        ]
         # without copies nothing is made aside, and the archive need not be on this machine
-        place = Path(local_path(self._root)) / "harvest" if copy else None
-        if place is None:
-            outcomes = carry(errands, None, self._report)
-        else:
-            with scratch_folder(place) as scratch:
-                outcomes = carry(errands, scratch, self._report)
+        aside = scratch_folder(Path(local_path(self._root)) / "harvest") if save else contextlib.nullcontext()
+        with aside as scratch:
+            outcomes = carry(errands, scratch, self._report, undo)
         self._looked += len(plans)
-        ready = []
+        ready, bad = [], []
         for plan, errand, outcome in zip(plans, errands, outcomes, strict=True):
             try:
                 if outcome.why:
@@ -248,8 +276,8 @@ class _Harvester:
                 ready.append(_Ready(plan, outcome, _values(plan, outcome.metadata or {}, self._job)))
             except IntegrityError as error:
                 self._refused.append(Refusal(plan.output.relpath, str(error)))
-                if outcome.made:
-                    take_away([errand])
+                bad += [errand] if outcome.made else []
+        undo(bad)
         return ready
 
     def _report(self, done: int) -> None:
@@ -275,32 +303,27 @@ class _Harvester:
 
     def _save(self, known: Sequence[_Ready], absent: Sequence[_Plan]) -> Harvested:
         local = is_local(self._root)
-        fresh = self._look(absent, copy=local and not self._dry_run)
-        brought: list[Found] = []
+        fresh = self._look(absent, save=local and not self._dry_run)
+        made = [one.plan.relpath for one in fresh if one.outcome.made]
         if not local and not self._dry_run:
-            brought = bring([_found(one) for one in fresh], self._root, "copy")
+            bring([_found(one) for one in fresh], self._root, "copy", lambda _: None)
         ready = [*known, *fresh]
         try:
             done = self._register(ready, check_only=self._dry_run) if ready else Harvested(Registered())
         except BaseException:
-            self._take_back(fresh, brought, set())
+            withdraw(self._db, self._archive, self._root, made)
             raise
-        if done.files.conflict:  # another process registered something meanwhile: what it counts on stays
-            with self._db.read() as conn:
-                places = files_at(conn, [(self._archive, one.plan.relpath) for one in fresh])
-            self._take_back(fresh, brought, {relpath for _, relpath in places})
+        if done.files.conflict:  # another process registered something meanwhile
+            withdraw(self._db, self._archive, self._root, made)
         return replace(done, files=replace(done.files, refused=(*self._refused, *done.files.refused)))
-
-    def _take_back(self, fresh: Sequence[_Ready], brought: Sequence[Found], taken: set[str]) -> None:
-        mine = [one for one in fresh if one.outcome.made and one.plan.relpath not in taken]
-        take_away(Errand(one.plan.output.source, one.plan.filetype, self._target(one.plan)) for one in mine)
-        take_back([one for one in brought if one.relpath not in taken], self._root)
 
     def _register(self, ready: Sequence[_Ready], *, check_only: bool) -> Harvested:
         used = unknown = 0
 
         def work(conn: sa.Connection) -> Registered:
             nonlocal used, unknown
+            if not check_only:
+                check_brought(self._root, (one.plan.relpath for one in ready))
             run_id = ensure_run(conn, self._run)
             task_id = ensure_task(conn, TASK, f"{self._run} {self._job.digest}")
             total = Registered()

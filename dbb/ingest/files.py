@@ -16,16 +16,8 @@ from dbb.ingest.gather import gather_metadata
 from dbb.ingest.rows import RowReader, shown
 from dbb.ingest.table import register_batch, row_reader, write_files
 from dbb.ingest.tables import BATCH, Batch
-from dbb.ingest.transfer import (
-    TRANSFERS,
-    Found,
-    absent,
-    bring,
-    check_places,
-    remove_sources,
-    take_back,
-    url_digest,
-)
+from dbb.ingest.transfer import TRANSFERS, Found, absent, bring, check_places, remove_sources, url_digest
+from dbb.ingest.withdraw import check_brought, withdraw
 from dbb.patterns import Pattern, safe_path
 from dbb.plugins import plugins
 from dbb.registry import Database
@@ -102,17 +94,20 @@ def ingest_files(
     if transfer != "direct":
         check_places(files, root, transfer)
     found, refused = look.at_all(files, progress)
-    conflicts = _register(db, found, kind, archive, run, check_only=True)
+    conflicts = _register(db, found, kind, archive, run, root=None)
     if conflicts.conflict:
         return replace(conflicts, refused=conflicts.refused + tuple(refused))
     waiting = [] if transfer == "direct" else absent(found, root, _registered(db, archive, found))
     if dry_run:
         return replace(conflicts, refused=tuple(refused))
-    brought = bring(waiting, root, transfer)
-    done = _register(db, found, kind, archive, run, check_only=False)
-    if done.conflict:  # another process registered something meanwhile: what it counts on stays
-        taken = _registered(db, archive, found)
-        take_back([one for one in brought if one.relpath not in taken], root)
+
+    def undo(some: Sequence[Found]) -> None:
+        withdraw(db, archive, root, [one.relpath for one in some])
+
+    brought = bring(waiting, root, transfer, undo)
+    done = _register(db, found, kind, archive, run, root=root)
+    if done.conflict:  # another process registered something meanwhile
+        undo(brought)
     if transfer == "move" and not done.conflict:
         remove_sources(found, root)
     return replace(done, refused=done.refused + tuple(refused))
@@ -285,16 +280,20 @@ def _without_compression(name: str) -> str:
 
 
 def _register(
-    db: Database, found: Sequence[Found], filetype: Filetype, archive: str, run: str | None, *, check_only: bool
+    db: Database, found: Sequence[Found], filetype: Filetype, archive: str, run: str | None, *, root: str | None
 ) -> Registered:
+    """Register files that lie below the root given; without one only say what would be done."""
+
     def work(conn: sa.Connection) -> Registered:
+        if root is not None:
+            check_brought(root, (one.relpath for one in found))
         reader = row_reader(db, conn, f"files of {filetype.name}", filetype.name, run)
         total = Registered()
         for start in range(0, len(found), BATCH):
             total += register_batch(db, conn, archive, read_found(reader, found[start : start + BATCH], start))
         return total
 
-    return write_files(db, work, dry_run=check_only)
+    return write_files(db, work, dry_run=root is None)
 
 
 def _registered(db: Database, archive: str, found: Sequence[Found]) -> set[str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,8 +96,8 @@ def _conflict(one: Found, url: str) -> ConflictError:
     )
 
 
-def bring(waiting: Sequence[Found], root: str, transfer: str) -> list[Found]:
-    """Put files into an archive and return those that were not there; if one fails, the others are taken back.
+def bring(waiting: Sequence[Found], root: str, transfer: str, undo: Callable[[Sequence[Found]], None]) -> list[Found]:
+    """Put files into an archive and return those that were not there; if one fails, `undo` is called with these.
 
     Raises
     ------
@@ -128,23 +127,9 @@ def bring(waiting: Sequence[Found], root: str, transfer: str) -> list[Found]:
                     if _put(one, folder / one.relpath, transfer, scratch):
                         brought.append(one)  # noqa: PERF401  # it must be known when a later one fails
     except BaseException:
-        take_back(brought, root)
+        undo(brought)
         raise
     return brought
-
-
-def take_back(brought: Sequence[Found], root: str) -> None:
-    """Remove files that `bring` returned."""
-    for one in brought:
-        url = f"{root}/{one.relpath}"
-        with suppress(FileNotFoundError):
-            if is_local(url):
-                Path(local_path(url)).unlink()
-            else:
-                import fsspec
-
-                files, path = fsspec.core.url_to_fs(url)
-                files.rm_file(path)
 
 
 def _put(one: Found, target: Path, transfer: str, scratch: Path) -> bool:

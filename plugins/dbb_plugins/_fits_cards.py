@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -114,15 +115,23 @@ def plain_header(data: bytes | bytearray) -> Header | None:
     text = data.decode("ascii")
     found: dict[str, Any] = {}
     for at in range(0, len(text), CARD):
-        key = text[at : at + 8].rstrip()
+        key = _plain_key(text[at : at + 10])
+        if key is None:
+            return None
         if key == "END":
             break
-        if key in _COMMENTARY and key != "CONTINUE":
-            continue
-        if text[at + 8 : at + 10] != "= " or _PLAIN_KEY.fullmatch(key) is None:
-            return None
-        found.setdefault(key, text[at : at + CARD])
+        if key and key not in found:
+            found[key] = text[at : at + CARD]
     return Header(found, Values(found))
+
+
+@functools.lru_cache(maxsize=4096)  # the headers of a job's files have the same keywords
+def _plain_key(start: str) -> str | None:
+    """Return the keyword that a card begins with, empty for commentary; None if the card is not plain."""
+    key = start[:8].rstrip()
+    if key in _COMMENTARY and key != "CONTINUE":
+        return key if key == "END" else ""
+    return key if start[8:] == "= " and _PLAIN_KEY.fullmatch(key) else None
 
 
 def parsed_header(cards: Iterable[Any]) -> Header:

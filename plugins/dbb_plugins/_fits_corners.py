@@ -24,9 +24,15 @@ _DISTORTED = re.compile(r"[AB]P?_|CPDIS|CQDIS|D[PQ]\d|D2IM|WAT\d|PV|PS\d")
 _log = logging.getLogger(__name__)
 
 
+@lru_cache(maxsize=4096)  # the headers of a job's files have the same keywords
 def is_wcs(key: str) -> bool:
     """Return whether a card of this name has to do with world coordinates."""
-    return bool(_WCS_NUMBER.fullmatch(key) or _WCS_TEXT.fullmatch(key))
+    return _is_wcs_number(key) or bool(_WCS_TEXT.fullmatch(key))
+
+
+@lru_cache(maxsize=4096)
+def _is_wcs_number(key: str) -> bool:
+    return bool(_WCS_NUMBER.fullmatch(key))
 
 
 def corners_of(primary: Header, image: Header | None, name: str) -> Corners | None:
@@ -72,11 +78,12 @@ def _wcs_cards(header: Header) -> list[Any] | None:
     wcslib takes its defaults for what it cannot read: an image would land at (0, 0) or have pixels of a degree. So
     every number must be one, and position and scale must be there. It gets its own cards only, which is quicker.
     """
-    needed = {key for key in header.cards if _WCS_NUMBER.fullmatch(key)}
+    needed = {key for key in header.cards if _is_wcs_number(key)}
     has_scale = any(key.startswith(("CD", "PC")) for key in needed)
     if not (has_scale and {"CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2"} <= needed):
         return None
-    if not all(_is_number(header.values.get(key)) for key in needed) or _is_flat(header.values):
+    numbers = {key: header.values.get(key) for key in needed}
+    if not all(map(_is_number, numbers.values())) or _is_flat(numbers):
         return None
     return [card for key, card in header.cards.items() if is_wcs(key)]
 
@@ -111,11 +118,11 @@ def _wcs(cards: Iterable[Any]) -> Any | None:
     return wcs if wcs.naxis == 2 else wcs.sub([1, 2])
 
 
-def _is_flat(values: Mapping[str, Any]) -> bool:
+def _is_flat(numbers: Mapping[str, Any]) -> bool:
     """Whether the CD matrix is there and singular; astropy would quietly put ones into an empty row."""
-    if not any(key.startswith("CD") and not key.startswith("CDELT") for key in values if _WCS_NUMBER.fullmatch(key)):
+    if not any(key.startswith("CD") and not key.startswith("CDELT") for key in numbers):
         return False
-    matrix = [values.get(key, 0.0) for key in ("CD1_1", "CD1_2", "CD2_1", "CD2_2")]
+    matrix = [numbers.get(key, 0.0) for key in ("CD1_1", "CD1_2", "CD2_1", "CD2_2")]
     return bool(matrix[0] * matrix[3] == matrix[1] * matrix[2])
 
 

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,16 @@ from written_job import RUN, fits, make_job, shallow_stack, write_outputs
 
 from dbb import harvest_repo
 from dbb.butler import Harvested, InputSpec, OutputSpec, Repository, RepoSpec, materialize_repo
-from dbb.errors import DbbError, MissingError, NotFoundError, ParseError, SchemaVersionError, UsageError
+from dbb.errors import (
+    ConflictError,
+    DbbError,
+    IntegrityError,
+    MissingError,
+    NotFoundError,
+    ParseError,
+    SchemaVersionError,
+    UsageError,
+)
 from dbb.registry.files import Refusal
 
 CORR = "r20/Ht0/p01/corr"
@@ -404,6 +414,74 @@ def test_a_copy_that_fails_leaves_the_archive_as_it_was(local: Survey, tmp_path:
         harvest_repo(local.registry, job, run=RUN)
     assert contents(local.registry) == before
     assert {path for path in set(tree(local.roots["home"])) - files if path.endswith(".fits")} == set()
+
+
+def test_a_harvest_that_fails_leaves_what_another_has_registered_meanwhile(survey: Survey, tmp_path: Path) -> None:
+    job = make_job(survey, tmp_path / "JOB")
+    first, second = write_outputs(job)
+    shutil.copytree(job, tmp_path / "SAME", symlinks=True)
+    (tmp_path / "SAME" / second.relative_to(job)).unlink()
+    folder = survey.roots["home"] / CORR
+
+    def another(done: int) -> None:
+        if done == 1 and not (folder / second.name).exists():
+            assert counts(harvest_repo(survey.registry, tmp_path / "SAME", run=RUN)) == (1, 0, 0)
+            (folder / second.name).write_bytes(b"other")
+
+    with pytest.raises(ConflictError, match="other bytes"):
+        harvest_repo(survey.registry, job, run=RUN, progress=another)
+    assert [str(one.filename) for one in survey.registry.query("calexp")] == [first.name]
+    assert (folder / first.name).read_bytes() == first.read_bytes()
+
+
+def test_a_file_that_vanishes_before_it_is_registered_is_not_registered(survey: Survey, tmp_path: Path) -> None:
+    job = make_job(survey, tmp_path / "JOB")
+    first, second = write_outputs(job)
+    theirs = survey.roots["home"] / CORR / first.name
+    theirs.parent.mkdir(parents=True)
+    shutil.copy(first, theirs)  # by another harvest, which fails when this one has seen it
+    before = contents(survey.registry)
+    with pytest.raises(IntegrityError, match=f"{first.name} is gone from the archive .*: run it again"):
+        harvest_repo(survey.registry, job, run=RUN, progress=lambda done: theirs.unlink() if done == 2 else None)
+    assert contents(survey.registry) == before
+    assert not (theirs.parent / second.name).exists()
+    assert counts(harvest_repo(survey.registry, job, run=RUN)) == (2, 0, 0)
+
+
+def test_of_an_output_and_its_compressed_twin_one_is_harvested_and_the_other_listed(
+    local: Survey, tmp_path: Path
+) -> None:
+    job = make_job(local, tmp_path / "JOB")
+    first, _ = write_outputs(job)
+    twin = first.with_name(f"{first.name}.gz")
+    twin.write_bytes(gzip.compress(first.read_bytes()))
+    done = harvest_repo(local.registry, job, run=RUN)
+    assert counts(done) == (2, 0, 1)
+    twin_below, first_below = (str(path.relative_to(job / "out")) for path in (twin, first))
+    why = f"it would be {CORR}/{twin.name} in the archive, where {first_below} goes"
+    assert done.files.refused == (Refusal(twin_below, why),)
+
+
+@pytest.mark.parametrize("visits", [1, 20])
+def test_hard_links_save_the_copies(local: Survey, tmp_path: Path, visits: int) -> None:
+    job = make_job(local, tmp_path / "JOB", visits, 7)
+    written = write_outputs(job, visits, 7)
+    assert counts(harvest_repo(local.registry, job, run=RUN, transfer="hardlink")) == (7 * visits, 0, 0)
+    for path in written:
+        assert (local.roots["home"] / CORR / path.name).samefile(path)
+    for record in local.registry.query("calexp"):
+        path = local.roots["home"] / str(record.relpath)
+        assert record.md5sum == hashlib.md5(path.read_bytes()).hexdigest()
+    assert counts(harvest_repo(local.registry, job, run=RUN, transfer="hardlink")) == (0, 7 * visits, 0)
+
+
+@pytest.mark.parametrize(("archive", "transfer"), [("cloud", "hardlink"), ("home", "move")])
+def test_a_transfer_that_is_impossible_is_an_error(local: Survey, tmp_path: Path, archive: str, transfer: str) -> None:
+    local.registry.add_archive("cloud", "memory://nowhere")
+    job = make_job(local, tmp_path / "JOB")
+    write_outputs(job)
+    with pytest.raises(UsageError, match="copy"):
+        harvest_repo(local.registry, job, run=RUN, archive=archive, transfer=transfer)
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,26 @@ _MOST = 20
 @click.argument("job", type=click.Path(file_okay=False))
 @click.option("--run", required=True, help="The run that the outputs belong to, e.g. Ht0_r20p01.")
 @click.option("--archive", help="Where to save them; may be left out where there is one archive only.")
+@click.option(
+    "--transfer",
+    type=click.Choice(["copy", "hardlink"]),
+    default="copy",
+    show_default=True,
+    help="How they get there. With hardlink the archive's file is the very file below out/: nothing may write into it.",
+)
 @registry_option
 @reply_option
 @dry_run_option
 @click.pass_context
 def harvest_repo(
-    ctx: click.Context, job: str, run: str, archive: str | None, registry: str | None, form: str, dry_run: bool
+    ctx: click.Context,
+    job: str,
+    run: str,
+    archive: str | None,
+    transfer: str,
+    registry: str | None,
+    form: str,
+    dry_run: bool,
 ) -> None:
     """Save and register what a job wrote below JOB/out, with metadata, checksums and what it was made from.
 
@@ -36,7 +50,7 @@ def harvest_repo(
     from dbb.butler import harvest_repo as harvest
 
     with open_registry(registry) as opened, progress("files looked into") as report:
-        done = harvest(opened, job, run=run, archive=archive, dry_run=dry_run, progress=report)
+        done = harvest(opened, job, run=run, archive=archive, transfer=transfer, dry_run=dry_run, progress=report)
     files = done.files
     if form == "json":
         from dbb.ingest.table import as_dict
