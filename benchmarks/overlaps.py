@@ -25,9 +25,11 @@ from typing import Any
 import numpy as np
 
 from dbb import Registry
+from dbb.sky.cells import image_cells
 
 CCDS = 100
 WIDTH, HEIGHT = 0.18, 0.09  # degrees
+CORNERS = ("ra_cent", "dec_cent", *(f"{axis}c{corner}" for corner in (1, 2, 3, 4) for axis in ("ra", "dec")))
 RA, DEC = (-25.0, 25.0), (-20.0, 20.0)
 SKYMAP = """name = "rings"
 type = "rings"
@@ -61,30 +63,54 @@ def corners(visits: int) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def build(path: Path, visits: int) -> None:
-    """Register the survey, compute its overlaps, and make the live version."""
-    names = ("ra_cent", "dec_cent", *(f"{axis}c{corner}" for corner in (1, 2, 3, 4) for axis in ("ra", "dec")))
+    """Make a registry of the survey, with its overlaps computed, and the live version."""
     skymap = path.with_suffix(".toml")
     skymap.write_text(SKYMAP)
     making = path.with_name("making.db")
     for rest in path.parent.glob("making.db*"):
         rest.unlink()
-    with Registry.create(f"sqlite:///{making}", mapper="hsc") as registry:
+    url = f"sqlite:///{making}"
+    with Registry.create(url, mapper="hsc") as registry:
         registry.add_archive("home", "/data/home")
-        rows: list[dict[str, Any]] = []
-        for visit, places in corners(visits):
-            for ccd, place in enumerate(places.tolist()):
-                known = {"relpath": f"raw/{visit}/{ccd}.fits", "visit": visit, "ccd": ccd, "filter": "HSC-R"}
-                rows.append({**known, "dateObs": "2014-03-28", **dict(zip(names, place, strict=True))})
-            if len(rows) >= 50_000 or visit == visits - 1:
-                registry.ingest_table(rows, filetype="hsc_raw", archive="home")
-                rows = []
-                say(f"{visit + 1} visits")
+    register(making, visits)
+    with Registry(url) as registry:
         began = time.perf_counter()
         count = registry.compute_overlaps(skymap, version="table")
         say(f"{count} overlaps computed in {time.perf_counter() - began:.1f} s")
         registry.register_live_overlaps(skymap, version="live")
         registry.optimize(count)
     making.rename(path)
+
+
+def register(path: Path, visits: int) -> None:
+    """Write the raws' rows as `Registry.ingest_table` would, without its checks and in a tenth of its time."""
+    began = time.perf_counter()
+    db = sqlite3.connect(path, isolation_level=None)
+    db.executescript("PRAGMA synchronous = OFF; PRAGMA cache_size = -200000; BEGIN")
+    for visit, places in corners(visits):
+        ids = range(visit * CCDS + 1, (visit + 1) * CCDS + 1)
+        names = [f"HSCA{visit:06d}{ccd:02d}.fits" for ccd in range(CCDS)]
+        rows = {
+            "desfile (id, filename, compression, filetype, filesize)": (
+                (number, name, "", "hsc_raw", 18_000_000) for number, name in zip(ids, names, strict=True)
+            ),
+            "file_archive_info (filename, path, compression, archive_name, desfile_id)": (
+                (name, f"raw/{visit:06d}", "", "home", number) for number, name in zip(ids, names, strict=True)
+            ),
+            "hsc_raw (desfile_id, visit, ccd, filter, dateobs)": (
+                (number, visit, ccd, "HSC-R", "2014-03-28") for ccd, number in enumerate(ids)
+            ),
+            f"image_corners (desfile_id, {', '.join(CORNERS)}, cell)": (
+                (number, *place, cell)
+                for number, place, cell in zip(ids, places.tolist(), image_cells(places).tolist(), strict=True)
+            ),
+        }
+        for table, values in rows.items():
+            slots = ", ".join("?" * (table.count(",") + 1))
+            db.executemany(f"INSERT INTO {table} VALUES ({slots})", values)
+    db.execute("COMMIT")
+    db.close()
+    say(f"{visits * CCDS} exposures registered in {time.perf_counter() - began:.1f} s")
 
 
 def patches(db: sqlite3.Connection, version: int, number: int) -> list[tuple[int, str]]:

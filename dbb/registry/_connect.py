@@ -8,13 +8,14 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from dbb.errors import DbbError, NotFoundError, UsageError
 
@@ -175,6 +176,23 @@ def rows_table(
     kinds = [sa.Text if name in texts else sa.BigInteger for name in columns]
     chosen = [sa.type_coerce(item, kind).label(name) for item, kind, name in zip(typed, kinds, columns, strict=True)]
     return sa.select(*chosen).subquery("given")
+
+
+def compile_once(statement: sa.Select[Any], dialect: sa.Dialect) -> SQLCompiler:
+    """Return a statement for `run_compiled`: what SQLAlchemy does for each execution costs more than a small one does.
+
+    It must have no list to expand, and give and take only values that the driver knows.
+    """
+    compiled = statement.compile(dialect=dialect)
+    assert isinstance(compiled, SQLCompiler)
+    return compiled
+
+
+def run_compiled(conn: sa.Connection, statement: SQLCompiler, values: Mapping[str, object]) -> Sequence[Any]:
+    """Return the rows of a statement that was compiled once."""
+    given = statement.construct_params(values)
+    parameters = tuple(given[name] for name in statement.positiontup) if statement.positiontup else given
+    return conn.exec_driver_sql(statement.string, parameters).all()
 
 
 def insert_rows(conn: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -44,13 +44,13 @@ _SPELLINGS = {
 
 
 def to_2(conn: sa.Connection) -> None:
-    """Add provenance, tar members, reference catalogues, sky maps and the coarse index of the corners."""
+    """Add provenance, tar members, reference catalogues, sky maps and a column for the coarse index of the corners."""
     for statement in _TO_2.format(**_SPELLINGS[conn.dialect.name]).split(";"):
         conn.exec_driver_sql(statement)
-    _fill_cells(conn)
 
 
-def _fill_cells(conn: sa.Connection) -> None:
+def to_3(conn: sa.Connection) -> None:
+    """Give every image its cell of the coarse index, which has finer classes of size than in schema 2."""
     import numpy as np  # only where a registry is migrated
 
     from dbb.sky.cells import image_cells

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from dbb.filetypes import Column
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 TIMESTAMP = sa.Float().with_variant(sa.DateTime(timezone=True), "postgresql")
 """Seconds since 1970 on SQLite, so that differences are seconds; a timestamp on PostgreSQL."""
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import sqlalchemy as sa
@@ -14,13 +15,14 @@ from dbb.errors import MissingError
 from dbb.filetypes import Filetype
 from dbb.keys import CameraKeys
 from dbb.query.bounds import Box, Boxes
-from dbb.registry._connect import rows_table
+from dbb.registry._connect import compile_once, rows_table, run_compiled
 from dbb.registry._tables import image_corners
 from dbb.registry.database import Database
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from sqlalchemy.sql.compiler import SQLCompiler
 
     from dbb.sky.skymap import SkyMap
     from dbb.sky.tracts import Tract
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 OverlapRow: TypeAlias = tuple[int, str, int, int]
 _BATCH = 50_000
 _FEW_PATCHES = 200  # more are found by going through all images
-_CORNERS = tuple(column.name for column in image_corners.columns if column.name not in ("desfile_id", "cell"))
+_CORNERS = tuple(f"{axis}c{corner}" for corner in (1, 2, 3, 4) for axis in ("ra", "dec"))
 NO_CORNERS = (
     "no exposure has corners in the registry, so what overlaps a patch cannot be found: ingest files with their corners"
     " (ra_cent … decc4), or load a table of overlaps with 'dbb overlaps load'"
@@ -97,7 +99,7 @@ def live_overlaps(db: Database, conn: sa.Connection, filetype: Filetype, skymap:
     _check(sky, boxes)
     patches = _patches(sky, boxes)
     if patches is None:
-        found = (row for source in sources for rows in _all_overlaps(conn, source, sky) for row in rows)
+        found = (row for source in sources for _, rows in _all_overlaps(conn, source, sky) for row in rows)
         return [row for row in found if any(_holds(box, row) for box in boxes)]
     return _near(conn, sources, classes, patches)
 
@@ -109,15 +111,9 @@ def computed_overlaps(db: Database, conn: sa.Connection, skymap: str) -> Iterato
     """
     sky, done = parsed_skymap(skymap), 0
     for source in _sources(db, None):
-        for rows in _all_overlaps(conn, source, sky):
-            done += rows.images
+        for images, rows in _all_overlaps(conn, source, sky):
+            done += images
             yield done, rows
-
-
-class _Found(list[OverlapRow]):
-    """Rows from so many images."""
-
-    images = 0
 
 
 @lru_cache(maxsize=8)
@@ -130,6 +126,10 @@ def parsed_skymap(text: str) -> SkyMap:
 
 def _sources(db: Database, filetype: Filetype | None) -> list[_Source]:
     """Return where exposures' corners are found: the raws, then `filetype`, or all if None; each table once."""
+    return db.kept(("corner sources", filetype and filetype.name), lambda: _make_sources(db, filetype))
+
+
+def _make_sources(db: Database, filetype: Filetype | None) -> list[_Source]:
     filetypes = db.filetypes()
     asked = list(filetypes.values()) if filetype is None or not _is_exposure(db, filetype) else [filetype]
     sources: dict[str, _Source] = {}
@@ -153,24 +153,27 @@ def _is_exposure(db: Database, filetype: Filetype) -> bool:
 
 def _classes(conn: sa.Connection) -> list[int]:
     """Return the classes of size that images in the registry have."""
-    return [number for number, is_used in enumerate(conn.execute(_classes_used()).one()) if is_used]
+    return [number for (number,) in run_compiled(conn, _classes_used(conn.dialect), {})]
 
 
 # Making these statements takes longer than the databases need to answer them.
 @cache
-def _classes_used() -> sa.Select[Any]:
-    from dbb.sky.cells import CLASSES, class_cells
+def _classes_used(dialect: sa.Dialect) -> SQLCompiler:
+    from dbb.sky.cells import CLASS_BITS
 
-    cell = image_corners.c.cell
-    used: list[Any] = [sa.exists().where(cell.between(*class_cells(one))).label(f"class{one}") for one in CLASSES]
-    return sa.select(*used)
+    cell, bits = image_corners.c.cell, sa.literal(CLASS_BITS, sa.Integer)
+    # from each class's first cell to the next one's, without reading what lies between
+    found = sa.select(sa.func.min(cell).op(">>")(bits).label("class")).cte("found", recursive=True)
+    following = sa.select(sa.func.min(cell)).where(cell >= (found.c["class"] + 1).op("<<")(bits)).scalar_subquery()
+    found = found.union_all(sa.select(following.op(">>")(bits)).where(found.c["class"].is_not(None)))
+    return compile_once(sa.select(found.c["class"]).where(found.c["class"].is_not(None)), dialect)
 
 
 @lru_cache(maxsize=64)
-def _candidates_of(source: _Source, dialect: str) -> sa.Select[Any]:
-    given = rows_table(None, ("first", "last"), dialect)
+def _candidates_of(source: _Source, dialect: sa.Dialect) -> SQLCompiler:
+    given = rows_table(None, ("first", "last"), dialect.name)
     within = image_corners.c.cell.between(given.c.first, given.c.last)
-    return source.exposures(*(image_corners.c[name] for name in _CORNERS)).where(within)
+    return compile_once(source.exposures(*(image_corners.c[name] for name in _CORNERS)).where(within), dialect)
 
 
 def _check(sky: SkyMap, boxes: Boxes) -> None:
@@ -216,41 +219,35 @@ def _near(
     ranges = merged_ranges(one for circle in circles for number in classes for one in cell_ranges(*circle, number))
     rows: list[OverlapRow] = []
     for source in sources:
-        visits, ccds, polygons = _candidates(conn, source, ranges)
+        found = run_compiled(conn, _candidates_of(source, conn.dialect), {"rows": json.dumps(ranges)})
+        polygons = _polygons(found, 2)
         for tract, place, name in patches:
             hits = tract.overlapping(*place, polygons).nonzero()[0].tolist()
-            rows += [(tract.id, name, visits[hit], ccds[hit]) for hit in hits]
+            rows += [(tract.id, name, found[hit][0], found[hit][1]) for hit in hits]
     return rows
 
 
-def _candidates(
-    conn: sa.Connection, source: _Source, ranges: Sequence[tuple[int, int]]
-) -> tuple[Sequence[int], Sequence[int], Floats]:
+def _all_overlaps(conn: sa.Connection, source: _Source, sky: SkyMap) -> Iterator[tuple[int, list[OverlapRow]]]:
+    """Give the overlaps of all images of a source in batches, with the number of images in each."""
     import numpy as np
-
-    from dbb.sky.polygons import corner_polygons
-
-    found = conn.execute(_candidates_of(source, conn.dialect.name), {"rows": json.dumps(ranges)}).all()
-    visits, ccds, *corners = zip(*found, strict=True) if found else ((), (), *((),) * len(_CORNERS))
-    return visits, ccds, corner_polygons(np.array(corners, dtype=float).T)
-
-
-def _all_overlaps(conn: sa.Connection, source: _Source, sky: SkyMap) -> Iterator[_Found]:
-    import numpy as np
-
-    from dbb.sky.polygons import corner_polygons
 
     number, last = image_corners.c.desfile_id, -1
+    images: Sequence[Sequence[Any]]
     statement = source.exposures(number, *(image_corners.c[name] for name in _CORNERS))
     statement = statement.where(image_corners.c.cell.is_not(None)).order_by(number).limit(_BATCH)
     while images := conn.execute(statement.where(number > last)).all():
-        visits, ccds, numbers, *corners = zip(*images, strict=True)
-        polygons = corner_polygons(np.array(corners, dtype=float).T)
-        found = _Found(
-            (tract, patch, visits[row], ccds[row])
-            for rows, tract, patch in sky.overlaps(polygons)
-            for row in rows.tolist()
-        )
-        found.images = len(images)
-        yield found
-        last = numbers[-1]
+        exposures = np.array([(image[0], image[1]) for image in images], dtype=np.int64)
+        found, tracts, patches = sky.overlaps(_polygons(images, 3))
+        visits, ccds = exposures[found].T.tolist()
+        yield len(images), list(zip(tracts.tolist(), patches.tolist(), visits, ccds, strict=True))
+        last = images[-1][2]
+
+
+def _polygons(rows: Sequence[Sequence[Any]], first: int) -> Floats:
+    """Return the outlines of images whose corners stand in rows from the column `first` on."""
+    import numpy as np
+
+    from dbb.sky.polygons import unit_vectors
+
+    values = np.fromiter(chain.from_iterable(rows), dtype=np.float64).reshape(len(rows), first + len(_CORNERS))
+    return unit_vectors(values[:, first::2], values[:, first + 1 :: 2])

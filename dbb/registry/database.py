@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Self, TypeVar
 
@@ -22,6 +22,7 @@ from dbb.registry.migrate import schema_row
 
 T = TypeVar("T")
 _MANY = 10_000
+_MOST_KEPT = 500
 _ONE_VIEW: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
@@ -49,6 +50,7 @@ class Database:
         self._filetypes: StoredFiletypes | None = None
         self._tables: dict[str, sa.Table] = {}
         self._metadata = sa.MetaData()
+        self._kept: dict[Hashable, Any] = {}
         try:
             self.mapper_name = self._check_schema()
         except BaseException:
@@ -139,7 +141,17 @@ class Database:
         """Read the filetypes anew at the next use."""
         self._filetypes = None
         self._tables.clear()
+        self._kept.clear()
         self._metadata = sa.MetaData()
+
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what `make` gave for `key` the first time; it must depend on nothing but the filetypes and `key`."""
+        if key not in self._kept:
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            self._kept[key] = make()
+        kept: T = self._kept[key]
+        return kept
 
     def filetype(self, name: str) -> Filetype:
         """Return one filetype by its own or its Butler dataset type's name.

@@ -18,9 +18,11 @@ from dbb.sky.polygons import bounding_circles, corner_polygons
 
 Cells = npt.NDArray[np.int64]
 
-CLASSES = range(13)  # the last is for images up to 80 arcseconds; smaller ones gain nothing from lower zones
+CLASSES = range(49)  # the last is for images up to 80 arcseconds; smaller ones gain nothing from lower zones
+CLASS_BITS = 44  # below a cell's class
 
-_RA_BITS, _ZONE_BITS = 28, 16
+_RA_BITS = 28
+_ZONE_BITS = CLASS_BITS - _RA_BITS
 _RA_STEPS = 1 << _RA_BITS
 _MOST_ZONES = 200
 _SLACK = 1e-9  # degrees, far above the rounding of what is computed here
@@ -40,21 +42,23 @@ def image_cells(corners: npt.ArrayLike) -> Cells:
         Shape (N,), each of the last of `CLASSES` whose `largest_radius` is not less than the image's.
     """
     centres, radii = bounding_circles(corner_polygons(corners))
-    classes = np.zeros(len(radii), dtype=np.int64)
-    for one in CLASSES[1:]:
-        classes += radii <= largest_radius(one)
+    largest = np.array([largest_radius(one) for one in CLASSES])
+    classes = CLASSES[-1] - np.searchsorted(largest[:0:-1], radii).astype(np.int64)
     x, y, z = centres.T
     ra = np.degrees(np.arctan2(y, x)) % 360.0
-    heights = np.array([largest_radius(one) for one in CLASSES])[classes]
-    zones = ((np.degrees(np.arctan2(z, np.hypot(x, y))) + 90.0) / heights).astype(np.int64)
+    zones = ((np.degrees(np.arctan2(z, np.hypot(x, y))) + 90.0) / largest[classes]).astype(np.int64)
     steps = np.minimum((ra / 360.0 * _RA_STEPS).astype(np.int64), _RA_STEPS - 1)
     cells: Cells = ((classes << _ZONE_BITS | zones) << _RA_BITS) | steps
     return cells
 
 
 def largest_radius(number: int) -> float:
-    """Return the bounding radius, in degrees, of the largest images of a class; also the height of its zones."""
-    return 90 / 2**number if number else 180.0
+    """Return the bounding radius, in degrees, of the largest images of a class; also the height of its zones.
+
+    Four classes halve it: the ccds of a camera, which are about equally large, then are in one or two, and the radius
+    that must be allowed for them is a tenth larger than theirs on average.
+    """
+    return 90 / 2 ** (number / 4) if number else 180.0
 
 
 def class_cells(number: int) -> tuple[int, int]:
@@ -65,7 +69,7 @@ def class_cells(number: int) -> tuple[int, int]:
     >>> class_cells(0), class_cells(1)[0]
     ((0, 17592186044415), 17592186044416)
     """
-    size = 1 << (_ZONE_BITS + _RA_BITS)
+    size = 1 << CLASS_BITS
     return number * size, (number + 1) * size - 1
 
 

@@ -32,38 +32,6 @@ _ROOTS = np.array(
 _CHILDREN = np.array([[0, 5, 4], [1, 3, 5], [2, 4, 3], [3, 4, 5]])
 
 
-def htm_ids(vectors: Floats, depth: int) -> Ids:
-    """Return the trixels that points lie in; a point on a side belongs to one of its trixels.
-
-    Parameters
-    ----------
-    vectors
-        Unit vectors, shape (N, 3).
-    depth
-        0 to 20.
-
-    Returns
-    -------
-    Ids
-        Shape (N,).
-    """
-    x, y, z = vectors.T
-    quarter = np.where(y >= 0, np.where(x >= 0, 0, 1), np.where(x < 0, 2, 3))
-    octant = np.where(z < 0, quarter, 7 - quarter)
-    ids, triangles = octant.astype(np.int64) + 8, _ROOTS[octant]
-    for _ in range(depth):
-        middles = _middles(triangles)
-        # corner i is cut off by the line from the middle of one of its sides to that of the other
-        poles = np.cross(middles[:, [2, 0, 1]], middles[:, [1, 2, 0]])
-        cut = np.einsum("nij,nj->ni", poles, vectors) >= 0
-        child = np.where(cut.any(axis=1), cut.argmax(axis=1), 3)
-        triangles = np.take_along_axis(
-            np.concatenate([triangles, middles], axis=1), _CHILDREN[child][:, :, None], axis=1
-        )
-        ids = ids * 4 + child
-    return ids
-
-
 def trixels(ids: npt.ArrayLike) -> Floats:
     """Return the triangles of trixels, of any depths.
 

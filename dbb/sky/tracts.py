@@ -7,14 +7,15 @@ less than LSST does, so that a tract goes from 0 to the number of its pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from dbb.errors import NotFoundError, UsageError
 from dbb.patch import stored_patch
+from dbb.sky.pairs import expanded
 from dbb.sky.polygons import (
     TOLERANCE,
     Flags,
@@ -26,6 +27,7 @@ from dbb.sky.polygons import (
 )
 
 Rows = npt.NDArray[np.intp]
+_NEAR_SIDE = 0.01  # cosine of the distance from a tract's centre up to which its plane is used
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,36 +57,135 @@ class Grid:
     numbers: tuple[int, int]
     centre: tuple[float, float]
 
-    def sky(self, ra: npt.ArrayLike, dec: npt.ArrayLike, x: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
-        """Return unit vectors to pixel positions, shape (T, M, 3), of tracts at `ra`, `dec`, shape (T,).
+    def planes(self, ra: npt.ArrayLike, dec: npt.ArrayLike) -> Floats:
+        """Return the tangent planes of tracts at `ra`, `dec`, shape (T,), as matrices, shape (T, 3, 3).
 
-        `x` and `y` have the shape (M,).
+        Their rows are the directions of the two axes at the tract's centre, and that to it.
         """
-        x, y = np.asarray(x) - self.centre[0], np.asarray(y) - self.centre[1]
-        turn, scale = np.radians(self.rotation), np.radians(self.pixel_scale / 3600)
-        east = scale * (np.sin(turn) * y - np.cos(turn) * x)
-        north = scale * (np.sin(turn) * x + np.cos(turn) * y)
-        centre, eastward, northward = (one[:, None] for one in _tangent_frames(ra, dec))
-        vectors = centre + east[:, None] * eastward + north[:, None] * northward
+        centre, eastward, northward = _tangent_frames(ra, dec)
+        sine, cosine = math.sin(math.radians(self.rotation)), math.cos(math.radians(self.rotation))
+        return np.stack([sine * northward - cosine * eastward, sine * eastward + cosine * northward, centre], axis=-2)
+
+    def sky(self, planes: Floats, x: npt.ArrayLike, y: npt.ArrayLike) -> Floats:
+        """Return unit vectors to pixel positions, shape (T, M, 3), in planes of shape (T, 3, 3).
+
+        `x` and `y` have the shape (M,), or (T, M) for positions of each tract's own.
+        """
+        x, y = self._scale * (np.asarray(x) - self.centre[0]), self._scale * (np.asarray(y) - self.centre[1])
+        across, up, centres = (planes[:, row, None] for row in range(3))
+        vectors = centres + x[..., None] * across + y[..., None] * up
         unit: Floats = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
         return unit
 
-    def pixels(self, ra: float, dec: float, vectors: Floats) -> tuple[Floats, Floats]:
-        """Return the positions, from the edge of the first pixel, of directions (..., 3) on the side of the tract."""
-        centre, eastward, northward = (one[0] for one in _tangent_frames([ra], [dec]))
-        turn, scale = np.radians(self.rotation), np.radians(self.pixel_scale / 3600)
-        towards = vectors @ centre * scale
-        east, north = vectors @ eastward / towards, vectors @ northward / towards
-        return (
-            np.sin(turn) * north - np.cos(turn) * east + self.centre[0],
-            np.sin(turn) * east + np.cos(turn) * north + self.centre[1],
-        )
+    def pixels(self, planes: Floats, vectors: Floats) -> Floats:
+        """Return where directions, shape (N, M, 3), are in a plane of shape (3, 3), or each in its own, (N, 3, 3).
+
+        Returns
+        -------
+        Floats
+            Shape (3, M, N): positions along both axes from the edge of the first pixel, and the cosine of the distance
+            from the tract's centre. Positions mean something only where this is more than 0.01.
+        """
+        places: Floats = np.ascontiguousarray((vectors @ planes.swapaxes(-1, -2)).transpose(2, 1, 0))
+        places[:2] /= self._scale * np.maximum(places[2], _NEAR_SIDE)
+        places[0] += self.centre[0]
+        places[1] += self.centre[1]
+        return places
+
+    @property
+    def _scale(self) -> float:
+        """Radians per pixel."""
+        return math.radians(self.pixel_scale / 3600)
 
     def outer(self, axis: int, index: npt.ArrayLike) -> tuple[Floats, Floats]:
         """Return where the outer regions of patches begin and end along an axis, in pixels."""
         first = np.asarray(index) * self.inner[axis]
         size = self.numbers[axis] * self.inner[axis]
         return np.maximum(first - self.border, 0.0), np.minimum(first + self.inner[axis] + self.border, float(size))
+
+    def outlines(self, planes: Floats) -> Floats:
+        """Return the outlines of tracts, shape (T, 4, 3)."""
+        width, height = (inner * number for inner, number in zip(self.inner, self.numbers, strict=True))
+        return self.sky(planes, [0, width, width, 0], [0, 0, height, height])
+
+    def patches(self, planes: Floats, x: Rows, y: Rows) -> Floats:
+        """Return the outer regions of patches, each in its own plane, as polygons of shape (N, 4, 3)."""
+        (left, right), (bottom, top) = self.outer(0, x), self.outer(1, y)
+        across, up = np.stack([left, right, right, left], axis=1), np.stack([bottom, bottom, top, top], axis=1)
+        return self.sky(planes, across, up)
+
+    def overlaps(self, planes: Floats, polygons: Floats) -> tuple[Rows, Rows, Rows]:
+        """Return which images overlap which patches of their tracts.
+
+        Parameters
+        ----------
+        planes
+            Shape (N, 3, 3).
+        polygons
+            Outlines of images, shape (N, M, 3).
+
+        Returns
+        -------
+        tuple
+            Index of the image, column and row of the patch of each overlap, in no order.
+        """
+        places = self.pixels(planes, polygons)
+        rows, x, y = self._boxes(places)
+        hit = self._meeting(x, y, places[:, :, rows])
+        away = np.flatnonzero((places[2].min(axis=0) <= _NEAR_SIDE)[rows])
+        hit[away] = self._meeting_far(planes[rows[away]], x[away], y[away], polygons[rows[away]])
+        return rows[hit], x[hit], y[hit]
+
+    def overlapping(self, plane: Floats, x: int, y: int, polygons: Floats) -> Flags:
+        """Tell which images, shape (N, M, 3), overlap a patch of the tract in `plane`, shape (3, 3)."""
+        places = self.pixels(plane, polygons)
+        hit = self._meeting(x, y, places)
+        if places[2].min(initial=1.0) <= _NEAR_SIDE:
+            away = np.flatnonzero(places[2].min(axis=0) <= _NEAR_SIDE)
+            planes = np.broadcast_to(plane, (len(away), 3, 3))
+            hit[away] = self._meeting_far(planes, np.full(len(away), x), np.full(len(away), y), polygons[away])
+        return hit
+
+    def _meeting(self, x: npt.ArrayLike, y: npt.ArrayLike, places: Floats) -> Flags:
+        """Tell which images, given as `pixels` does, meet a patch, or each its own one, in the plane."""
+        # Great circles are straight there, and a patch is an upright rectangle. Two convex polygons are apart exactly
+        # if a side of one of them has the other one beyond it.
+        tolerance = TOLERANCE / self._scale
+        (left, right), (bottom, top) = self.outer(0, x), self.outer(1, y)
+        wide, tall = (right - left) / 2 + tolerance, (top - bottom) / 2 + tolerance
+        across, up = places[0] - (left + right) / 2, places[1] - (bottom + top) / 2
+        met: Flags = (across.max(axis=0) >= -wide) & (across.min(axis=0) <= wide)
+        met &= (up.max(axis=0) >= -tall) & (up.min(axis=0) <= tall)
+        # along the normal of each side of the image: where the patch's middle is, and how far the patch reaches from it
+        dx, dy = np.concatenate([across[1:], across[:1]]) - across, np.concatenate([up[1:], up[:1]]) - up
+        beyond = across * dy - up * dx
+        reach = np.abs(dy) * wide + np.abs(dx) * tall
+        met &= (np.sign(beyond.sum(axis=0)) * beyond >= -reach).all(axis=0)
+        return met
+
+    def _meeting_far(self, planes: Floats, x: Rows, y: Rows, polygons: Floats) -> Flags:
+        """Tell which images overlap each its patch, wherever they reach on the sky."""
+        patches = self.patches(planes, x, y)
+        near = circles_near(bounding_circles(polygons), bounding_circles(patches), 0.0)
+        return near & pairs_overlapping(polygons, patches)
+
+    def _boxes(self, places: Floats) -> tuple[Rows, Rows, Rows]:
+        """Return pairs of image and patch whose boxes meet in the plane, a little generously."""
+        # An image that reaches away from the plane has no box there: it may overlap every patch.
+        seen = places[2].min(axis=0) > _NEAR_SIDE
+        ranges = []
+        for axis, position in enumerate(places[:2]):
+            inner, number = self.inner[axis], self.numbers[axis]
+            slack = self.border + 1e-3
+            before, after = position.min(axis=0), position.max(axis=0)
+            low = np.clip(np.ceil((before - slack) / inner) - 1, 0, number)
+            high = np.clip(np.floor((after + slack) / inner), -1, number - 1)
+            outside = (after < -1e-3) | (before > number * inner + 1e-3)
+            count = np.where(outside, 0, np.maximum(high - low + 1, 0))
+            ranges.append([np.where(seen, *pair).astype(np.intp) for pair in ((low, 0), (count, number))])
+        (left, wide), (bottom, tall) = ranges
+        rows, place = expanded(wide * tall)
+        return rows, left[rows] + place % wide[rows], bottom[rows] + place // wide[rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +210,12 @@ class Tract:
     @property
     def outer(self) -> Floats:
         """The outline of the tract as a polygon, shape (4, 3)."""
-        polygon: Floats = outlines([self.ra], [self.dec], self.grid)[0]
+        polygon: Floats = self.grid.outlines(self._plane[None])[0]
         return polygon
+
+    @property
+    def _plane(self) -> Floats:
+        return _plane(self.grid, self.ra, self.dec)
 
     def patches(self) -> list[str]:
         """Return the names of all patches as registries spell them, the first axis fastest."""
@@ -133,7 +238,7 @@ class Tract:
             If `name` is no patch name.
         """
         x, y = self.place(name)
-        polygon: Floats = self._patch_polygons(np.array([x]), np.array([y]))[0]
+        polygon: Floats = self.grid.patches(self._plane[None], np.array([x]), np.array([y]))[0]
         return polygon
 
     def place(self, name: str) -> tuple[int, int]:
@@ -151,108 +256,32 @@ class Tract:
 
     def circle(self, x: int, y: int) -> tuple[float, float, float]:
         """Return right ascension, declination and radius in degrees of a circle around a patch's outer region."""
-        (left, right), (bottom, top) = self.grid.outer(0, x), self.grid.outer(1, y)
-        middle = [(left + right) / 2], [(bottom + top) / 2]
-        across = np.array([*middle[0], left, right, right, left])
-        up = np.array([*middle[1], bottom, bottom, top, top])
-        centre, *corners = self.grid.sky([self.ra], [self.dec], across, up)[0]
-        chord = float(np.sqrt(((np.array(corners) - centre) ** 2).sum(axis=1).max()))
-        (east, north, pole) = centre.tolist()
-        ra, dec = math.degrees(math.atan2(north, east)), math.degrees(math.atan2(pole, math.hypot(east, north)))
+        (left, right), (bottom, top) = (map(float, self.grid.outer(axis, at)) for axis, at in enumerate((x, y)))
+        middle = self._direction((left + right) / 2, (bottom + top) / 2)
+        corners = [self._direction(across, up) for across in (left, right) for up in (bottom, top)]
+        chord = max(math.dist(middle, corner) for corner in corners)
+        ra = math.degrees(math.atan2(middle[1], middle[0]))
+        dec = math.degrees(math.atan2(middle[2], math.hypot(middle[0], middle[1])))
         return ra, dec, math.degrees(2 * math.asin(min(chord / 2, 1.0)))
 
-    def overlapping(self, x: npt.ArrayLike, y: npt.ArrayLike, polygons: Floats) -> Flags:
-        """Tell which images overlap a patch, or each its own one.
+    def _direction(self, x: float, y: float) -> list[float]:
+        """Return the unit vector to a pixel position; for so few, plain numbers are faster than arrays."""
+        scale = math.radians(self.grid.pixel_scale / 3600)
+        right, up = scale * (x - self.grid.centre[0]), scale * (y - self.grid.centre[1])
+        vector = [c + right * a + up * b for a, b, c in zip(*self._plane.tolist(), strict=True)]
+        length = math.hypot(*vector)
+        return [part / length for part in vector]
 
-        Parameters
-        ----------
-        x, y
-            Columns and rows of patches: numbers, or of shape (N,).
-        polygons
-            Outlines of images, shape (N, M, 3).
+    def overlapping(self, x: int, y: int, polygons: Floats) -> Flags:
+        """Tell which images, shape (N, M, 3), overlap the patch in a column and row, see `Grid.overlapping`."""
+        return self.grid.overlapping(self._plane, x, y, polygons)
 
-        Returns
-        -------
-        Flags
-            Shape (N,). Both are closed: those that only touch count, within 1e-12 radians.
-        """
-        # Great circles are straight lines in the tangent plane, where a patch is an upright rectangle: two convex
-        # polygons on the near side are apart exactly if a side of one of them has the other one beyond it.
-        x, y = np.broadcast_to(x, len(polygons)), np.broadcast_to(y, len(polygons))
-        seen = self._seen(polygons)
-        if seen.all():
-            return self._meeting(x, y, polygons)
-        result, away = seen.copy(), ~seen
-        result[seen] = self._meeting(x[seen], y[seen], polygons[seen])
-        patches = self._patch_polygons(x[away], y[away])
-        near = circles_near(bounding_circles(polygons[away]), bounding_circles(patches), 0.0)
-        result[away] = near & pairs_overlapping(polygons[away], patches)
-        return result
 
-    def _seen(self, polygons: Floats) -> Flags:
-        """Tell which polygons have a place in the plane of the tract: all of them is on its side of the sky."""
-        seen: Flags = (polygons @ unit_vectors(self.ra, self.dec)).min(axis=1) > 0.01
-        return seen
-
-    def _meeting(self, x: Rows, y: Rows, polygons: Floats) -> Flags:
-        tolerance = TOLERANCE / np.radians(self.grid.pixel_scale / 3600)
-        across, up = self.grid.pixels(self.ra, self.dec, polygons)
-        (left, right), (bottom, top) = self.grid.outer(0, x), self.grid.outer(1, y)
-        met: Flags = (across.max(axis=1) >= left - tolerance) & (across.min(axis=1) <= right + tolerance)
-        met &= (up.max(axis=1) >= bottom - tolerance) & (up.min(axis=1) <= top + tolerance)
-        # along the normal of each side of the image: where the patch's middle is, and how far the patch reaches from it
-        dx, dy = np.roll(across, -1, axis=1) - across, np.roll(up, -1, axis=1) - up
-        middle_x, middle_y = (left + right)[:, None] / 2, (bottom + top)[:, None] / 2
-        beyond = dx * (middle_y - up) - dy * (middle_x - across)
-        reach = (np.abs(dy) * (right - left)[:, None] + np.abs(dx) * (top - bottom)[:, None]) / 2
-        turn = np.sign((across * np.roll(up, -1, axis=1) - np.roll(across, -1, axis=1) * up).sum(axis=1))[:, None]
-        met &= (turn * beyond >= -(reach + tolerance * np.hypot(dx, dy))).all(axis=1)
-        return met
-
-    def overlaps(self, polygons: Floats) -> Iterator[tuple[Rows, str]]:
-        """Give each patch that overlaps any of some polygons, in order, with the indices of these.
-
-        Parameters
-        ----------
-        polygons
-            Shape (N, M, 3).
-        """
-        rows, x, y = self._candidates(polygons)
-        hit = self.overlapping(x, y, polygons[rows])
-        rows, x, y = rows[hit], x[hit], y[hit]
-        order = np.lexsort((rows, x, y))
-        rows, x, y = rows[order], x[order], y[order]
-        numbers, which = np.unique(y * self.grid.numbers[0] + x, return_inverse=True)
-        starts = np.flatnonzero(np.diff(which, prepend=-1))
-        for part, number in zip(np.split(rows, starts[1:]), numbers[which[starts]], strict=False):
-            yield part, "{1}x{0}".format(*divmod(int(number), self.grid.numbers[0]))
-
-    def _candidates(self, polygons: Floats) -> tuple[Rows, Rows, Rows]:
-        """Return pairs of polygon and patch whose boxes meet in the plane of the tract, a little generously."""
-        # A polygon that reaches away from the plane has no box there: it may overlap every patch.
-        seen = self._seen(polygons)
-        ranges = []
-        for axis, position in enumerate(self.grid.pixels(self.ra, self.dec, polygons[seen])):
-            inner, number = self.grid.inner[axis], self.grid.numbers[axis]
-            low, high = np.zeros(len(polygons), dtype=np.intp), np.full(len(polygons), number - 1)
-            slack = self.grid.border + 1e-3
-            before, after = position.min(axis=1), position.max(axis=1)
-            low[seen] = np.clip(np.ceil((before - slack) / inner) - 1, 0, number)
-            high[seen] = np.clip(np.floor((after + slack) / inner), -1, number - 1)
-            outside = np.flatnonzero(seen)[(after < -1e-3) | (before > number * inner + 1e-3)]
-            high[outside] = low[outside] - 1
-            ranges.append((low, np.maximum(high - low + 1, 0)))
-        (left, wide), (bottom, tall) = ranges
-        rows = np.repeat(np.arange(len(polygons)), wide * tall)
-        place = np.arange(len(rows)) - np.repeat(np.cumsum(wide * tall) - wide * tall, wide * tall)
-        return rows, left[rows] + place % wide[rows], bottom[rows] + place // wide[rows]
-
-    def _patch_polygons(self, x: Rows, y: Rows) -> Floats:
-        (left, right), (bottom, top) = self.grid.outer(0, x), self.grid.outer(1, y)
-        across = np.stack([left, right, right, left], axis=1).ravel()
-        up = np.stack([bottom, bottom, top, top], axis=1).ravel()
-        corners: Floats = self.grid.sky([self.ra], [self.dec], across, up)[0]
-        return corners.reshape(-1, 4, 3)
+@lru_cache(maxsize=256)
+def _plane(grid: Grid, ra: float, dec: float) -> Floats:
+    plane: Floats = grid.planes([ra], [dec])[0]
+    plane.flags.writeable = False
+    return plane
 
 
 def _numbers(name: str) -> tuple[int, int]:
@@ -261,12 +290,6 @@ def _numbers(name: str) -> tuple[int, int]:
     except ValueError as error:
         raise UsageError(str(error)) from error
     return x, y
-
-
-def outlines(ra: npt.ArrayLike, dec: npt.ArrayLike, grid: Grid) -> Floats:
-    """Return the outlines, shape (T, 4, 3), of tracts with centres `ra`, `dec` in degrees, shape (T,)."""
-    width, height = (inner * number for inner, number in zip(grid.inner, grid.numbers, strict=True))
-    return grid.sky(ra, dec, [0, width, width, 0], [0, 0, height, height])
 
 
 def _tangent_frames(ra: npt.ArrayLike, dec: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:

@@ -49,13 +49,18 @@ def _shape(registry: Registry) -> dict[str, Any]:
     }
 
 
+def _add_raws(registry: Registry) -> list[Any]:
+    """Register an exposure with corners and one without; return their cells."""
+    registry.add_archive("home", "/data/home")
+    keys = {"visit": 1, "ccd": 16, "filter": "HSC-R"}
+    raws = [{"relpath": "1.fits", **keys, **_CORNERS}, {"relpath": "2.fits", **keys, "visit": 2}]
+    registry.ingest_table(raws, filetype="hsc_raw", archive="home")
+    return rows(registry, "select desfile_id, cell from image_corners")
+
+
 def test_a_registry_of_schema_1_gets_the_tables_indexes_and_cells_of_a_new_one(registry_url: str) -> None:
     with small_registry(registry_url, "hsc_raw") as registry:
-        registry.add_archive("home", "/data/home")
-        keys = {"visit": 1, "ccd": 16, "filter": "HSC-R"}
-        raws = [{"relpath": "1.fits", **keys, **_CORNERS}, {"relpath": "2.fits", **keys, "visit": 2}]
-        registry.ingest_table(raws, filetype="hsc_raw", archive="home")
-        cells = rows(registry, "select desfile_id, cell from image_corners")
+        cells = _add_raws(registry)
         fresh = _shape(registry)
         for statement in _BACK_TO_1:
             execute(registry, statement)
@@ -65,3 +70,13 @@ def test_a_registry_of_schema_1_gets_the_tables_indexes_and_cells_of_a_new_one(r
         assert rows(migrated, "select desfile_id, cell from image_corners") == cells
         assert cells[0][1] > 0
         assert rows(migrated, "select live from overlap_version") == []
+
+
+def test_a_registry_of_schema_2_gets_the_cells_of_a_new_one(registry_url: str) -> None:
+    with small_registry(registry_url, "hsc_raw") as registry:
+        cells = _add_raws(registry)
+        execute(registry, "update image_corners set cell = 1")
+        execute(registry, "update dbb_schema set version = 2")
+    assert migrate(registry_url) == (2, SCHEMA_VERSION)
+    with Registry(registry_url) as migrated:
+        assert rows(migrated, "select desfile_id, cell from image_corners") == cells

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sky_shapes import PLACES, SIZES, TURNS, disjoint, polygon, rectangle, vector
 
-from dbb.sky.htm import circle_ranges, depth_of, htm_ids, trixels, trixels_near
+from dbb.sky.htm import circle_ranges, depth_of, trixels, trixels_near
 from dbb.sky.polygons import Floats, overlapping, unit_vectors
 
 DEPTHS = st.integers(0, 12)
@@ -33,19 +33,10 @@ def ccd(shared: Path) -> Floats:
         return unit_vectors(*WCS(header).wcs_pix2world(sides, 1).T)
 
 
-@given(st.lists(PLACES, min_size=1, max_size=20), DEPTHS)
-def test_points_have_the_ids_of_sphgeom(places: list[tuple[float, float]], depth: int) -> None:
-    vectors = unit_vectors(*np.array(places).T)
-    pixels = sg.HtmPixelization(depth)
-    for found, at in zip(htm_ids(vectors, depth), vectors, strict=True):
-        if found != pixels.index(vector(at)):  # on a side, which either trixel has
-            assert overlapping(at[None], trixels([found, pixels.index(vector(at))])).all()
-
-
 @given(st.lists(PLACES, min_size=1, max_size=5), DEPTHS)
 def test_trixels_have_the_vertices_of_sphgeom(places: list[tuple[float, float]], depth: int) -> None:
-    ids = htm_ids(unit_vectors(*np.array(places).T), depth)
     pixels = sg.HtmPixelization(depth)
+    ids = [pixels.index(vector(at)) for at in unit_vectors(*np.array(places).T)]
     expected = [[[v.x(), v.y(), v.z()] for v in pixels.triangle(int(one)).getVertices()] for one in ids]
     assert trixels(ids) == pytest.approx(np.array(expected), abs=1e-14)
 
@@ -54,7 +45,7 @@ def test_trixels_have_the_vertices_of_sphgeom(places: list[tuple[float, float]],
 def test_the_middle_of_a_trixel_is_in_it(ids: list[int]) -> None:
     for one, triangle in zip(ids, trixels(ids), strict=True):
         middle = triangle.sum(axis=0) / np.linalg.norm(triangle.sum(axis=0))
-        assert htm_ids(middle[None], depth_of(one)).tolist() == [one]
+        assert sg.HtmPixelization(depth_of(one)).index(vector(middle)) == one
 
 
 @pytest.mark.parametrize("number", [-8, 0, 7, 16, 31])

@@ -152,12 +152,12 @@ def test_overlaps_are_all_pairs_that_overlap(seed: int, size: float, version: in
     names = [(tract.id, patch) for tract in tracts for patch in tract.patches()]
     patches = np.array([tract.patch(patch) for tract in tracts for patch in tract.patches()])
     hits = np.array([overlapping(image, patches) for image in images]).T
-    expected = [(np.flatnonzero(hit).tolist(), *name) for hit, name in zip(hits, names, strict=True) if hit.any()]
-    assert [(rows.tolist(), tract, patch) for rows, tract, patch in skymap.overlaps(images)] == expected
+    expected = [(row, *name) for hit, name in zip(hits, names, strict=True) for row in np.flatnonzero(hit)]
+    assert list(zip(*skymap.overlaps(images), strict=True)) == expected
 
 
 def test_no_image_overlaps_nothing() -> None:
-    assert list(small_map().overlaps(np.empty((0, 4, 3)))) == []
+    assert [len(part) for part in small_map().overlaps(np.empty((0, 4, 3)))] == [0, 0, 0]
 
 
 def test_the_tracts_near_a_place_are_found() -> None:
