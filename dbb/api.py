@@ -16,8 +16,9 @@ from dbb.filetypes import Filetype
 from dbb.registry import Database
 from dbb.registry._tables import desfile
 from dbb.registry.archives import add_archive, archives
+from dbb.registry.prepared import prepare_files
 from dbb.registry.relpaths import join_relpath
-from dbb.registry.select import FIXED, FileQuery, overlaps_used, resolve, run_text, select_files, sort_columns
+from dbb.registry.select import FIXED, FileQuery, overlaps_used, resolve, run_text, sort_columns
 from dbb.registry.tags import tag_runs
 
 if TYPE_CHECKING:
@@ -249,14 +250,16 @@ class Registry(Database):
         self, question: FileQuery, order: Sequence[tuple[str, bool]], limit: int | None
     ) -> Iterator[FileRecord]:
         with self.read() as conn:
-            filetype, statement = select_files(self, conn, question)
+            filetype, statement, values = prepare_files(self, conn, question)
             if order:
                 statement = statement.order_by(None).order_by(*self._order_by(filetype, order))
-            statement = statement if question.runs else statement.limit(limit)
-            with conn.execution_options(yield_per=_FETCH).execute(statement) as rows:
+            if limit is not None and not question.runs:
+                statement = statement.limit(limit)
+            names, first = tuple(column.name for column in filetype.columns), FIXED + len(filetype.keys)
+            with conn.execution_options(yield_per=_FETCH).execute(statement, values) as rows:
                 chosen = islice(resolve(rows, filetype, unique=True), limit) if question.runs else rows
                 for row in chosen:
-                    yield _record(filetype, row)
+                    yield _record(row, dict(zip(names, row[first:], strict=True)))
 
     def _order_by(self, filetype: Filetype, order: Sequence[tuple[str, bool]]) -> Iterator[sa.UnaryExpression[Any]]:
         table = self.table(filetype)
@@ -267,10 +270,8 @@ class Registry(Database):
         yield desfile.c.id.asc()
 
 
-def _record(filetype: Filetype, row: Sequence[Any]) -> FileRecord:
+def _record(row: Sequence[Any], metadata: Mapping[str, Any]) -> FileRecord:
     _, filename, compression, filesize, md5sum, _, _, archive, path = row[:9]
-    values = row[FIXED + len(filetype.keys) :]
-    metadata = dict(zip((column.name for column in filetype.columns), values, strict=True))
     relpath = None if path is None else join_relpath(path, filename, compression)
     return FileRecord(relpath, filename, archive, run_text(row), filesize, md5sum, metadata)
 

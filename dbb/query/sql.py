@@ -16,7 +16,8 @@ from dbb.query.nodes import And, Comparison, Glob, In, IsNull, Literal, Name, No
 from dbb.query.values import fit, glob_regex
 
 Clause: TypeAlias = sa.ColumnElement[bool]
-_Value: TypeAlias = int | float | str | bool | date
+Value: TypeAlias = int | float | str | bool | date
+Bind: TypeAlias = Callable[[Value], sa.BindParameter[Any]]
 
 _LONG_LIST = 500  # longer lists travel as one bound value: databases limit the number of them
 _MOST_JOINED = 30  # SQLite refuses expressions deeper than 1000, and a flat list of ORs is as deep as it is long
@@ -97,7 +98,12 @@ class UnknownNameError(NotFoundError):
         self.args = (str(ParseError(text, at, str(self))),)
 
 
-def to_sql(node: Node, text: str, scope: Scope, dialect: str) -> Clause:
+def bound(value: Value) -> sa.BindParameter[Any]:
+    """Return a value as a statement takes it."""
+    return sa.literal(value, sql_type(value))
+
+
+def to_sql(node: Node, text: str, scope: Scope, dialect: str, bind: Bind = bound) -> Clause:
     """Turn a query into a condition for WHERE.
 
     Parameters
@@ -110,6 +116,8 @@ def to_sql(node: Node, text: str, scope: Scope, dialect: str) -> Clause:
         What the names mean. Names match without regard to case.
     dialect
         ``"sqlite"`` or ``"postgresql"``.
+    bind
+        Makes the parameter of a value that is compared with a column: it is called for each in order.
 
     Returns
     -------
@@ -134,12 +142,12 @@ def to_sql(node: Node, text: str, scope: Scope, dialect: str) -> Clause:
     """
     if dialect not in ("sqlite", "postgresql"):
         raise UsageError(f"queries cannot be written for {dialect!r}: expected 'sqlite' or 'postgresql'")
-    return _Translator(text, scope, dialect).clause(node)
+    return _Translator(text, scope, dialect, bind).clause(node)
 
 
 class _Translator:
-    def __init__(self, text: str, scope: Scope, dialect: str) -> None:
-        self._text, self._scope = text, scope
+    def __init__(self, text: str, scope: Scope, dialect: str, bind: Bind) -> None:
+        self._text, self._scope, self._bind = text, scope, bind
         self._postgresql = dialect == "postgresql"
         self._columns: dict[str, Column] = {}
 
@@ -195,7 +203,7 @@ class _Translator:
         special = column.wrap is not None or column.equals is not None
         if node.op == "=" or (node.op == "!=" and special):
             return _finished(column, self._equal(column, value, literal), negated=node.op == "!=")
-        return _finished(column, _OPERATORS[node.op](column.expression, _bound(value)))
+        return _finished(column, _OPERATORS[node.op](column.expression, self._bind(value)))
 
     def _columns_compared(self, node: Comparison) -> Clause:
         right_name = node.right
@@ -214,15 +222,15 @@ class _Translator:
         inner = _finished(right, _OPERATORS[op](left.expression, right.expression))
         return _finished(left, inner, negated=op != node.op)
 
-    def _value(self, column: Column, name: Name, literal: Literal) -> _Value:
+    def _value(self, column: Column, name: Name, literal: Literal) -> Value:
         value = fit(literal, column.type, name.name, self._text)
         if isinstance(value, str) and column.type in ("date", "datetime"):
             return _time(value, column.expression.type)
         return value
 
-    def _equal(self, column: Column, value: _Value, literal: Literal) -> Clause:
+    def _equal(self, column: Column, value: Value, literal: Literal) -> Clause:
         if column.equals is None:
-            return column.expression == _bound(value)
+            return column.expression == self._bind(value)
         try:
             return column.equals(value)
         except DbbError:
@@ -233,7 +241,7 @@ class _Translator:
     def _in(self, node: In) -> Clause:
         column = self._column(node.name)
         parts: list[Clause] = []
-        values: dict[_Value, Literal] = {}
+        values: dict[Value, Literal] = {}
         for item in node.items:
             if isinstance(item, Literal):
                 values.setdefault(self._value(column, node.name, item), item)
@@ -248,14 +256,14 @@ class _Translator:
             parts += self._members(column.expression, values)
         return _finished(column, _joined(sa.or_, parts), negated=node.negated)
 
-    def _members(self, expression: sa.ColumnElement[Any], values: Iterable[_Value]) -> Iterable[Clause]:
-        by_type: dict[type, list[_Value]] = {}
+    def _members(self, expression: sa.ColumnElement[Any], values: Iterable[Value]) -> Iterable[Clause]:
+        by_type: dict[type, list[Value]] = {}
         for value in values:
             by_type.setdefault(type(value), []).append(value)
         for kind, alike in by_type.items():
-            type_ = _sql_type(alike[0])
+            type_ = sql_type(alike[0])
             if len(alike) == 1:
-                yield expression == _bound(alike[0])
+                yield expression == self._bind(alike[0])
             elif len(alike) <= _LONG_LIST or not (self._postgresql or kind in (int, str)):
                 # also SQLite's floats, which would be rounded as JSON text, and its dates, which have no JSON form
                 yield expression.in_(sa.bindparam(None, alike, type_=type_, expanding=True))
@@ -276,8 +284,8 @@ class _Translator:
         if column.type not in ("str", "patch"):
             expression = sa.cast(expression, sa.Text)
         if self._postgresql:
-            return _finished(column, expression.bool_op("~")(_bound(glob_regex(pattern))), negated=node.negated)
-        return _finished(column, expression.bool_op("GLOB")(_bound(pattern)), negated=node.negated)
+            return _finished(column, expression.bool_op("~")(self._bind(glob_regex(pattern))), negated=node.negated)
+        return _finished(column, expression.bool_op("GLOB")(self._bind(pattern)), negated=node.negated)
 
 
 def _depth(node: Node) -> int:
@@ -320,10 +328,6 @@ def _time(value: str, type_: sa.types.TypeEngine[Any]) -> str | date:
     return datetime.fromisoformat(value) if isinstance(type_, sa.Date | sa.DateTime) else value
 
 
-def _bound(value: _Value) -> sa.BindParameter[Any]:
-    return sa.literal(value, _sql_type(value))
-
-
-def _sql_type(value: _Value) -> sa.types.TypeEngine[Any]:
+def sql_type(value: Value) -> sa.types.TypeEngine[Any]:
     """Return the type to bind a value with: psycopg sends untyped text and short integers where none is named."""
     return next(type_() for kind, type_ in _SQL_TYPES.items() if isinstance(value, kind))

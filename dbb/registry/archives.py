@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import sqlalchemy as sa
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from dbb.errors import ConflictError, NotFoundError, UsageError
+from dbb.registry._connect import compile_once, run_compiled
 from dbb.registry._tables import ops_archive
 from dbb.storage import is_local, root_url
 
@@ -40,8 +43,12 @@ def add_archive(conn: sa.Connection, name: str, root: str) -> bool:
 
 def archives(conn: sa.Connection) -> dict[str, str]:
     """Return the root URL of each archive by name, in order of names."""
-    rows = conn.execute(sa.select(ops_archive.c.name, ops_archive.c.root).order_by(ops_archive.c.name))
-    return {row.name: row.root for row in rows}
+    return dict(tuple(row) for row in run_compiled(conn, _all_archives(conn.dialect), {}))
+
+
+@lru_cache(maxsize=8)
+def _all_archives(dialect: sa.Dialect) -> SQLCompiler:
+    return compile_once(sa.select(ops_archive.c.name, ops_archive.c.root).order_by(ops_archive.c.name), dialect)
 
 
 def archive_root(conn: sa.Connection, name: str) -> str:

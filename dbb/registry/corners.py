@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -157,7 +157,7 @@ def _classes(conn: sa.Connection) -> list[int]:
 
 
 # Making these statements takes longer than the databases need to answer them.
-@cache
+@lru_cache(maxsize=8)
 def _classes_used(dialect: sa.Dialect) -> SQLCompiler:
     from dbb.sky.cells import CLASS_BITS
 

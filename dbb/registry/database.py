@@ -164,7 +164,7 @@ class Database:
         known = self.filetypes()
         if name.lower() in known:
             return known[name.lower()]
-        found = known.of_dataset(name)
+        found = self.kept(("dataset", name), lambda: known.of_dataset(name))
         if found is None and (camera := self.mapper()) is not None:
             with suppress(LookupError):  # the error below lists what this registry has
                 found = camera.filetype_name(name)

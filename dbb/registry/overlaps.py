@@ -6,11 +6,13 @@ import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import sqlalchemy as sa
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from dbb.errors import ConflictError, MissingError, NotFoundError, UsageError
-from dbb.registry._connect import insert_missing, rows_table
+from dbb.registry._connect import compile_once, insert_missing, rows_table, run_compiled
 from dbb.registry._tables import EVERY_CCD, blacklist, now, overlap, overlap_version, visit_tag
 
 OVERLAP_COLUMNS = ("tract", "patch", "visit", "ccd")
@@ -79,9 +81,15 @@ def find_version(conn: sa.Connection, name: str | None) -> OverlapVersion:
 
 
 def _versions(conn: sa.Connection) -> list[OverlapVersion]:
+    rows = run_compiled(conn, _all_versions(conn.dialect), {})
+    return [OverlapVersion(id_, name, bool(live), skymap, source) for id_, name, live, skymap, source in rows]
+
+
+@lru_cache(maxsize=8)
+def _all_versions(dialect: sa.Dialect) -> SQLCompiler:
     columns = overlap_version.c
     statement = sa.select(columns.id, columns.name, columns.live, columns.skymap, columns.source)
-    return [OverlapVersion(*row) for row in conn.execute(statement.order_by(columns.name))]
+    return compile_once(statement.order_by(columns.name), dialect)
 
 
 def make_version(

@@ -27,7 +27,7 @@ from dbb.registry.runs import parse_run
 _ATTEMPT_TYPES = {"reqnum": "int", "unitname": "str", "attnum": "int"}
 _FILE_TYPES = {"filename": "str", "filesize": "int", "md5sum": "str", "sha256": "str", "filetype": "str"}
 _CORNER_NAMES = tuple(column.name for column in image_corners.columns if column.name != "desfile_id")
-_OVERLAP_TYPES = {"tract": "int", "patch": "patch"}
+OVERLAP_TYPES = {"tract": "int", "patch": "patch"}
 
 
 class FileScope:
@@ -65,7 +65,7 @@ class FileScope:
         names = [column.name for column in self.filetype.columns]
         names += [synonym for synonym, name in self._synonyms().items() if name.lower() in self._columns]
         if self.overlaps is not None:
-            names += [name for name in _OVERLAP_TYPES if name not in self._columns]
+            names += [name for name in OVERLAP_TYPES if name not in self._columns]
         if self._has_visits():
             names += ["visit_tag", "blacklist"]
         return [*names, *_ATTEMPT_TYPES, "run", "tag", *_FILE_TYPES, "relpath", "archive", *_CORNER_NAMES]
@@ -83,8 +83,8 @@ class FileScope:
             return self._synonym(name)
         if self.table is not None and name in self._columns:
             return Column(self.table.c[name], self._columns[name].type)
-        if self.overlaps is not None and name in _OVERLAP_TYPES:
-            return Column(self.overlaps.c[name], _OVERLAP_TYPES[name])
+        if self.overlaps is not None and name in OVERLAP_TYPES:
+            return Column(self.overlaps.c[name], OVERLAP_TYPES[name])
         if name in _FILE_TYPES:
             return Column(self.files.c[name], _FILE_TYPES[name])
         if name in _CORNER_NAMES:
@@ -187,7 +187,7 @@ def needs_overlaps(filetype: Filetype, names: frozenset[str], keys: Callable[[st
 
 def overlap_names(filetype: Filetype) -> frozenset[str]:
     """Return which of ``tract`` and ``patch`` are no column of `filetype` itself."""
-    return frozenset(_OVERLAP_TYPES) - {column.name.lower() for column in filetype.columns}
+    return frozenset(OVERLAP_TYPES) - {column.name.lower() for column in filetype.columns}
 
 
 def overlap_ties(

@@ -15,11 +15,11 @@ from dbb.mapper import Mapper
 from dbb.query import names_in, parse, parse_ids
 from dbb.query.bounds import overlap_bounds
 from dbb.query.nodes import Node
-from dbb.query.sql import to_sql
+from dbb.query.sql import Bind, bound, to_sql
 from dbb.registry._connect import rows_table
 from dbb.registry._tables import desfile, file_archive_info, overlap, pfw_attempt
 from dbb.registry.archives import archive_order, archives
-from dbb.registry.corners import live_overlaps
+from dbb.registry.corners import OverlapRow, live_overlaps
 from dbb.registry.database import Database
 from dbb.registry.overlaps import OVERLAP_COLUMNS, OverlapVersion, find_version
 from dbb.registry.relpaths import join_relpath
@@ -109,8 +109,21 @@ def select_files(
         What follows the fixed columns and the data id in each row; the filetype's columns if None.
     """
     filetype = db.filetype(query.filetype)
-    table = db.table(filetype)
     ranks = rank_runs(conn, query.runs) if query.runs else {}
+    order = query.archives or archive_order(archives(conn), ())
+    return filetype, files_statement(db, filetype, _clauses(db, conn, filetype, query), order, ranks, wanted)
+
+
+def files_statement(
+    db: Database,
+    filetype: Filetype,
+    clauses: Iterable[sa.ColumnElement[bool]],
+    archives_: Sequence[str],
+    ranks: Mapping[int, int],
+    wanted: Wanted | None,
+) -> sa.Select[Any]:
+    """Return the SELECT of the files that all clauses hold for, with the ranks of attempts; see `select_files`."""
+    table = db.table(filetype)
     rank, ranked = _rank(ranks, db.dialect)
     keys = [table.c[key.lower()] for key in filetype.keys] if table is not None else []
     if wanted is None:
@@ -128,11 +141,11 @@ def select_files(
     if ranks:
         known = desfile.c.pfw_attempt_id.in_(list(ranks)) if ranked is None else ranked.c.attempt.is_not(None)
         statement = statement.where(sa.or_(known, desfile.c.pfw_attempt_id.is_(None)))
-    statement = statement.where(*_clauses(db, conn, filetype, table, query))
+    statement = statement.where(*clauses)
     order = [*keys, rank] if ranks else keys
-    prefer = _preference(query.archives or archive_order(archives(conn), ()))
     # the metadata table's own number: its index then gives the whole order without a sort
-    return filetype, statement.order_by(*order, desfile.c.id if table is None else table.c.desfile_id, *prefer)
+    number = desfile.c.id if table is None else table.c.desfile_id
+    return statement.order_by(*order, number, *_preference(archives_))
 
 
 def _origin(table: sa.Table | None, wanted: Wanted, ranked: sa.FromClause | None) -> sa.FromClause:
@@ -178,9 +191,9 @@ def _preference(order: Sequence[str]) -> list[sa.ColumnElement[Any]]:
 
 
 def _clauses(
-    db: Database, conn: sa.Connection, filetype: Filetype, table: sa.Table | None, query: FileQuery
+    db: Database, conn: sa.Connection, filetype: Filetype, query: FileQuery
 ) -> Iterator[sa.ColumnElement[bool]]:
-    together = []
+    table, together = db.table(filetype), []
     for node, text in _conditions(query):
         if table is not None and needs_overlaps(filetype, names_in(node), db.keys):
             together.append((node, text))
@@ -188,7 +201,7 @@ def _clauses(
             yield to_sql(node, text, FileScope(filetype, table, desfile, _camera(db, filetype, node)), db.dialect)
     if together and table is not None:
         pairs = _pairs(db, conn, filetype, together, find_version(conn, query.overlaps))
-        yield _overlapping(db, filetype, table, together, pairs)
+        yield overlapping_files(db, filetype, table, together, pairs)
 
 
 def overlaps_used(db: Database, conn: sa.Connection, query: FileQuery) -> OverlapVersion | None:
@@ -246,16 +259,39 @@ def _pairs(
     holding: bool = False,
 ) -> sa.FromClause:
     """Return the rows of a version as a table: loaded ones, or those found just now as one bound value."""
-    if version.live:
-        boxes = overlap_bounds(together, overlap_names(filetype), holding=holding)
-        found = live_overlaps(db, conn, filetype, version.skymap or "", boxes)
-        return rows_table(found, OVERLAP_COLUMNS, db.dialect, texts=("patch",))
+    if not version.live:
+        return loaded_overlaps(version)
+    found = found_overlaps(db, conn, filetype, together, version, holding=holding)
+    return rows_table(found, OVERLAP_COLUMNS, db.dialect, texts=("patch",))
+
+
+def found_overlaps(
+    db: Database,
+    conn: sa.Connection,
+    filetype: Filetype,
+    together: Sequence[tuple[Node, str]],
+    version: OverlapVersion,
+    *,
+    holding: bool = False,
+) -> Sequence[OverlapRow]:
+    """Return the overlaps that a live version has now where they matter to the expressions."""
+    boxes = overlap_bounds(together, overlap_names(filetype), holding=holding)
+    return live_overlaps(db, conn, filetype, version.skymap or "", boxes)
+
+
+def loaded_overlaps(version: OverlapVersion) -> sa.FromClause:
+    """Return the rows that were loaded into a version, as a table."""
     rows = sa.select(*(overlap.c[name] for name in OVERLAP_COLUMNS))
     return rows.where(overlap.c.overlap_version_id == version.id).subquery("exposure_overlap")
 
 
-def _overlapping(
-    db: Database, filetype: Filetype, table: sa.Table, together: Sequence[tuple[Node, str]], pairs: sa.FromClause
+def overlapping_files(
+    db: Database,
+    filetype: Filetype,
+    table: sa.Table,
+    together: Sequence[tuple[Node, str]],
+    pairs: sa.FromClause,
+    bind: Bind = bound,
 ) -> sa.ColumnElement[bool]:
     """Return the condition that one of a file's overlap rows fits all expressions, each as a whole.
 
@@ -268,7 +304,7 @@ def _overlapping(
     fitting = sa.select(inner.c.desfile_id).select_from(origin)
     for node, text in together:
         scope = FileScope(filetype, inner, files, _camera(db, filetype, node), pairs)
-        fitting = fitting.where(to_sql(node, text, scope, db.dialect))
+        fitting = fitting.where(to_sql(node, text, scope, db.dialect, bind))
     return table.c.desfile_id.in_(fitting)
 
 

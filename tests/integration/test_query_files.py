@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from registries import small_registry, statements
 
 from dbb import Registry
 from dbb.errors import AmbiguousError, NotFoundError, ParseError, UsageError
+from dbb.filetypes import Column
 from dbb.ingest import load_blacklist, load_visit_tags
 
 OLD, NEW, OTHER_UNIT = "Ht0_r11p95", "Ht0_r12p01", "Wide_r11p95"
@@ -308,3 +310,47 @@ def test_the_number_of_statements_does_not_depend_on_the_number_of_files(own: Re
     assert len(found(own, runs=[NEW, OLD])) == 5012
     asked()
     assert asked() == few <= 6
+
+
+PLAIN = [
+    ("visit = {}", (3, 4, 99, 3)),
+    ("visit = {} AND ccd < 20", (3, 7, 3.0, 3.5)),
+    ("Visit >= {} AND ccd = 22", (5, 6.5, 1)),
+    ("visit != {}", (1, 2)),
+]
+
+
+@pytest.mark.parametrize(("form", "values"), PLAIN)
+def test_questions_of_one_form_have_each_their_own_answer(
+    registry: Registry, form: str, values: tuple[float, ...]
+) -> None:
+    # what is in brackets is no plain question, whose statement would be kept
+    for value in values:
+        where = form.format(value)
+        assert registry.query("calexp", where=where) == registry.query("calexp", where=f"({where}) OR visit = -1")
+
+
+def test_a_kept_statement_serves_any_order_limit_and_runs(registry: Registry) -> None:
+    for visit in (3, 4):
+        where = f"visit = {visit}"
+        every = registry.query("calexp", where=where, order_by=["-filesize"])
+        assert [record["ccd"] for record in every] == [22, 22, 16, 16]
+        assert registry.query("calexp", where=where, order_by=["-filesize"], limit=1) == every[:1]
+        assert {record.run for record in registry.query("calexp", where=where, runs=[NEW, OLD])} == {NEW}
+
+
+def test_a_kept_statement_is_forgotten_with_the_filetypes(own: Registry) -> None:
+    assert len(own.query("calexp", where="visit = 1")) == 2
+    kind = own.filetype("calexp")
+    own.register_filetypes([replace(kind, columns=(*kind.columns, Column("seeing", "float")))], "hsc")
+    [first, _] = own.query("calexp", where="visit = 1")
+    assert first["seeing"] is None
+
+
+def test_a_plain_question_sends_the_same_few_statements_each_time(registry: Registry) -> None:
+    numbers = []
+    for visit in (1, 2, 3):
+        with statements(registry) as sent:
+            registry.query("calexp", where=f"visit = {visit}")
+        numbers.append(len([one for one in sent if one != "BEGIN"]))
+    assert numbers == [2, 2, 2]
