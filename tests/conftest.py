@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hypothesis
 import pytest
 from throwaway_postgres import NoPostgresError, PostgresServer, run_postgres
 
 _PROJECT = Path(__file__).resolve().parents[1]
+_MEMORY, _ENOUGH = Path("/dev/shm"), 4 << 30
+
+# No test asserts a time, and a machine at work on other things is slow.
+hypothesis.settings.register_profile("dbb", deadline=None, max_examples=60)
+hypothesis.settings.load_profile("dbb")
+
+
+def pytest_configure() -> None:
+    """Put temporary folders into memory where there is enough: half of the time of the tests goes to the disk."""
+    if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _ENOUGH:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,14 @@
 
 Blocks of one page run in order and share a folder, environment and Python names. README.md starts beside ``examples/``,
 the other pages in a copy of the folder that ``make demo`` makes. Blocks of other languages are only shown.
+A plain ``dbb`` command runs in this process, as if it were its own; what needs a shell has one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import doctest
+import io
 import os
 import re
 import shlex
@@ -25,12 +27,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+
+from dbb.plugins import plugins
+from dbb_cli.main import run
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(?P<language>\w+)(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+PLAIN = re.compile(r"""dbb (?:[^|&;<>()$`\\"'*?~{}#\n]|'[^']*'|"[^"$`\\]*"|\\\n)*""")
 
 
 @dataclass(frozen=True)
@@ -102,18 +110,27 @@ class Reader:
                 self._command(block.place, command, shown)
 
     def _command(self, place: str, command: str, shown: str) -> None:
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.returncode == 0, f"{place}: $ {command}\n{done.stdout}"
-        assert not shown or same(shown, done.stdout), f"{place}: $ {command}\nshown:\n{shown}\nprinted:\n{done.stdout}"
+        here = "PYTHONPATH" not in self.environment and PLAIN.fullmatch(command)
+        code, printed = self._dbb(shlex.split(command.replace("\\\n", ""))[1:]) if here else self._shell(command)
+        assert code == 0, f"{place}: $ {command}\n{printed}"
+        assert not shown or same(shown, printed), f"{place}: $ {command}\nshown:\n{shown}\nprinted:\n{printed}"
+
+    def _shell(self, command: str) -> tuple[int, str]:
+        both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        where = {"cwd": self.folder, "env": self.environment}
+        done = subprocess.run(["bash", "-c", command], **both, **where, check=False, timeout=60)
+        return done.returncode, done.stdout
+
+    def _dbb(self, arguments: list[str]) -> tuple[int, str]:
+        printed = io.StringIO()
+        plugins.cache_clear()  # a page may change a camera's file between two commands
+        with (
+            contextlib.chdir(self.folder),
+            mock.patch.dict(os.environ, self.environment, clear=True),
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(printed),
+        ):
+            return run(arguments), printed.getvalue()
 
     def _session(self, block: Block) -> None:
         test = doctest.DocTestParser().get_doctest(block.text, {}, block.place, block.place, 0)

@@ -69,11 +69,12 @@ PROCESSES = 8
 RUN = "Ht0_r11p95"
 
 
-@pytest.fixture
-def in_processes(tmp_path: Path) -> Iterator[Jobs]:
+@pytest.fixture(scope="module")
+def in_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     """Run jobs, each in a process of its own; an answer is None where a process was killed before it was done."""
-    errors = tmp_path / "errors.txt"
-    example = images(tmp_path / "example", [1]) / "CORR-0000001-016-r11p95.fits"
+    folder = tmp_path_factory.mktemp("forker")
+    errors = folder / "errors.txt"
+    example = images(folder / "example", [1]) / "CORR-0000001-016-r11p95.fits"
     command = [sys.executable, "-c", FORKER, str(example)]
     with (
         errors.open("w") as log,

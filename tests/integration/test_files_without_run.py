@@ -67,8 +67,8 @@ def test_the_file_of_a_named_run_comes_before_one_without(registry: Registry, ru
     assert names(registry, runs=runs) == ["none-1", "run-2", "run-3"]
 
 
-def test_a_tag_may_have_thousands_of_runs(registry: Registry) -> None:
-    runs = [f"U{number}_r7p01" for number in range(3000)]
+def test_a_tag_may_have_more_than_a_thousand_runs(registry: Registry) -> None:
+    runs = [f"U{number}_r7p01" for number in range(1200)]
     rows = [{"relpath": f"u/{n}.fits", "visit": 1000 + n // 2, "ccd": n % 2, "run": run} for n, run in enumerate(runs)]
     registry.ingest_table(rows, filetype="calexp", archive="home")
     registry.tag("MANY", *runs)
@@ -76,7 +76,7 @@ def test_a_tag_may_have_thousands_of_runs(registry: Registry) -> None:
         found = registry.query("calexp", where="visit = 1500", runs=["tag:MANY"])
     assert [(record.run, record["ccd"]) for record in found] == [("U1000_r7p01", 0), ("U1001_r7p01", 1)]
     assert len([statement for statement in sent if "SELECT" in statement]) <= 6
-    assert len(registry.query("calexp", runs=["tag:MANY"])) == 3000 + 2
+    assert len(registry.query("calexp", runs=["tag:MANY"])) == 1200 + 2
 
 
 def test_sorting_is_done_before_the_limit(registry: Registry) -> None:
