@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping
 
+from dbb.errors import VariableError
 from dbb.pipeline.known_keys import NAMING_KEYS
 from dbb.pipeline.model import Value
 from dbb.pipeline.values import variables
@@ -28,11 +29,17 @@ def _words(tree: Mapping[str, Value]) -> Iterator[str]:
             continue
         text = str(value)
         if "$" in text:
-            for name in [name for _, name in variables(text)] + _COLUMN.findall(text):
-                yield name
-                yield name.rpartition(".")[2]
+            for name in _named(text) + _COLUMN.findall(text):
+                yield from name.split(".")
         if key in NAMING_KEYS:
             yield from _WORD.findall(text)
+
+
+def _named(text: str) -> list[str]:
+    try:
+        return [name for _, name in variables(text)]
+    except VariableError:
+        return []  # braces without end: said when the text is expanded
 
 
 def misspelt(tree: Mapping[str, Value], known: Collection[str], used: Collection[str]) -> Iterator[tuple[str, str]]:
@@ -47,8 +54,8 @@ def misspelt(tree: Mapping[str, Value], known: Collection[str], used: Collection
     used
         Names that the operator's own texts use.
     """
-    for key, value in tree.items():
-        if key in known or key in used or len(key) > _LONGEST or isinstance(value, dict):
+    for key in tree:
+        if key in known or key in used or len(key) > _LONGEST:
             continue
         near = difflib.get_close_matches(key, sorted(set(known) - tree.keys()), n=1, cutoff=_CLOSE)
         if near and not key.startswith(f"{near[0]}_"):  # such as modnamepat_tile, which some other module uses

@@ -383,6 +383,13 @@ def test_a_key_that_is_nearly_a_known_one_is_asked_about() -> None:
     ]
 
 
+def test_a_section_that_is_nearly_a_known_one_is_asked_about() -> None:
+    assert warp(wrapper=None, wrappers={"a": "1"}) == [
+        "warning: wrappers means nothing here, and no ${wrappers} uses it: did you mean wrapper?"
+    ]
+    assert warp(wrapper=None, wrappers={"a": "1"}, exec_1__cmdline__a="${module.warp.wrappers.a}") == []
+
+
 def test_a_key_beside_the_known_one_is_not_asked_about() -> None:
     assert warp(loopobject="list.imgs") == []
     assert warp(modnamepat_tile="x") == []
