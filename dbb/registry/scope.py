@@ -25,7 +25,14 @@ from dbb.registry.relpaths import HERE, split_relpath
 from dbb.registry.runs import parse_run
 
 _ATTEMPT_TYPES = {"reqnum": "int", "unitname": "str", "attnum": "int"}
-_FILE_TYPES = {"filename": "str", "filesize": "int", "md5sum": "str", "sha256": "str", "filetype": "str"}
+_FILE_TYPES = {
+    "filename": "str",
+    "filesize": "int",
+    "md5sum": "str",
+    "sha256": "str",
+    "filetype": "str",
+    "pfw_attempt_id": "int",
+}
 _CORNER_NAMES = tuple(column.name for column in image_corners.columns if column.name != "desfile_id")
 OVERLAP_TYPES = {"tract": "int", "patch": "patch"}
 

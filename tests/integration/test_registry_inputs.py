@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from demo_survey import CALIBS, RUN_A, RUN_B, Demo, Survey, counted, fill, make_demo
-from registries import small_registry
+from registries import rows, small_registry
 from sections import section, unknown
 
 from dbb import Registry
@@ -79,11 +79,11 @@ def test_numbers_texts_and_missing_values_are_the_same_on_both_databases(survey:
 
 
 def test_one_statement_serves_any_number_of_files(survey: Survey) -> None:
-    rows = [
+    files = [
         {"relpath": f"c/{number}.fits", "visit": number // 100, "ccd": number % 100, "filter": "HSC-R"}
         for number in range(6_000)
     ]
-    survey.registry.ingest_table(rows, filetype="calexp", archive="home", run=RUN_B)
+    survey.registry.ingest_table(files, filetype="calexp", archive="home", run=RUN_B)
     with counted(survey.registry) as few:
         assert len(files_of(survey.registry, filetype="calexp", where="visit = 7")) == 100
     with counted(survey.registry) as many:
@@ -145,9 +145,9 @@ def test_files_with_a_patch_of_their_own_have_one_line(registry: Registry) -> No
 def test_overlaps_in_lines_are_the_same_on_both_databases_and_of_the_first_run(survey: Survey) -> None:
     for run, ccd in ((RUN_A, 1), (RUN_B, 1), (RUN_B, 2), (RUN_B, 3)):
         survey.add("calexp", f"{run}/{ccd}.fits", run=run, visit=1, ccd=ccd, filter="HSC-R")
-    rows = [(1, 1, 1, "8,6"), (1, 1, 0, "8,6"), (1, 1, 0, "8,7"), (1, 2, 0, "8,7"), (2, 2, 0, "8,7")]
+    overlaps = [(1, 1, 1, "8,6"), (1, 1, 0, "8,6"), (1, 1, 0, "8,7"), (1, 2, 0, "8,7"), (2, 2, 0, "8,7")]
     survey.registry.load_overlaps(
-        [dict(zip(("visit", "ccd", "tract", "patch"), row, strict=True)) for row in rows], version="v"
+        [dict(zip(("visit", "ccd", "tract", "patch"), row, strict=True)) for row in overlaps], version="v"
     )
     found = files_of(
         survey.registry, filetype="calexp", runs=f"{RUN_A}, {RUN_B}", where="filter = 'HSC-R'", match="patch"
@@ -163,11 +163,11 @@ def test_live_overlaps_give_the_lines_that_computed_ones_give(registry_url: str,
     (tmp_path / "places.toml").write_text(SKYMAP)
     with small_registry(registry_url, "calexp") as registry:
         registry.add_archive("home", str(tmp_path))
-        rows = [
+        images = [
             {"relpath": f"{ccd}.fits", "visit": 1, "ccd": ccd, "filter": "HSC-R", **corners(ra)}
             for ccd, ra in enumerate((0.0, 0.2, 0.35, 0.7, 90.0))
         ]
-        registry.ingest_table(rows, filetype="calexp", archive="home", run=RUN_B)
+        registry.ingest_table(images, filetype="calexp", archive="home", run=RUN_B)
         registry.compute_overlaps(tmp_path / "places.toml", version="computed")
         registry.register_live_overlaps(tmp_path / "places.toml", version="live")
         for where in ("visit = 1", "patch = '1,1'", "ccd = 0 OR patch = '1,1'", "patch != '1,1' AND tract >= 0"):
@@ -291,7 +291,8 @@ def test_the_nickname_of_a_file(registry: Registry, kind: str, keys: dict[str, s
         ({"query_fields": "visit", "query_table": "calexp"}, "visit has no value", 2),
         ({"query_fields": "vist", "query_table": "calexp", "vist": "1"}, "unknown", 5),
         ({"query_fields": "task.id", "query_table": "calexp", "id": "1"}, "each say where", 2),
-        ({"query_fields": "task.x", "query_table": "calexp", "x": "1"}, "task.x: only columns of", 2),
+        ({"query_fields": "task.x", "query_table": "calexp", "x": "1"}, "can be asked, not of task", 2),
+        ({"query_fields": "visit", "query_table": "calexp", "visit": "1", "join": "calexp.id=a.b"}, "not of a;", 2),
         ({"query_fields": "field", "query_table": "calexp", "field": "a*"}, "a regular expression cannot be asked", 2),
         ({"query_fields": "filetype", "query_table": "x", "filetype": "a,b"}, "one filetype, not a, b", 2),
         ({"calibs": CALIBS, "calibs_for": "list.x"}, "calibs needs filetype", 2),
@@ -351,6 +352,14 @@ def bands(survey: Survey) -> Survey:
 def test_query_fields_mean_what_they_mean_in_desdm(bands: Survey, field: str, value: object, visits: str) -> None:
     keys = {"query_fields": field, "query_table": "calexp", field.rpartition(".")[2]: value}
     assert "".join(one["visit"] for one in files_of(bands.registry, **keys)) == visits
+
+
+def test_the_number_of_an_attempt_and_a_join_are_what_they_are_in_desdm(bands: Survey) -> None:
+    [(attempt,)] = rows(bands.registry, "select id from pfw_attempt")
+    keys = {"query_fields": "calexp.visit, desfile.pfw_attempt_id", "query_table": "calexp", "visit": "1:2"}
+    found = files_of(bands.registry, **keys, pfw_attempt_id=attempt, join="calexp.desfile_id = desfile.id")
+    assert [one["visit"] for one in found] == ["1", "2"]
+    assert "no lines" in str(failure(bands.registry, section(**keys, pfw_attempt_id=attempt + 1)))
 
 
 def test_a_field_is_looked_for_in_section_module_and_above(bands: Survey) -> None:

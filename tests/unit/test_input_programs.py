@@ -12,10 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sections import section, unknown
 
 from dbb.errors import PipelineError
 from dbb.pipeline.inputs import query_lines
+from dbb.pipeline.inputs.output import read_output
 from dbb.pipeline.section import Line, Section
 
 ONE = {"list": {"line": {"line00001": {"file": {"img": {"filename": "a.fits", "Band": "r", "ccd": 7, "x": None}}}}}}
@@ -196,12 +199,59 @@ def test_what_is_wrong_in_the_output_is_said(program: Path, tmp_path: Path, cont
         ({"exec": "q.py", "args": "'open"}, "No closing quotation"),
         ({"exec": "q.py", "args": "${nobody}"}, "${nobody} has no value"),
         ({"exec": "q.py", "args": "a\0b"}, "cannot be run: embedded null byte"),
+        ({"exec": "q.py", "qouttype": "json"}, "cannot be run: "),
         ({"exec": "plain"}, "may not be executed: chmod +x it"),
     ],
 )
 def test_what_cannot_be_called_is_said(program: Path, tmp_path: Path, keys: dict[str, str], says: str) -> None:
     (tmp_path / "plain").write_text("no program")
+    (tmp_path / "s/imgs_warp.json").mkdir(parents=True)  # a folder where the output should be
     assert says in str(failure(section(folder=tmp_path, **keys), tmp_path / "s"))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("filename"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["list", "line", "file", "filename", "a", "Compression"]), inner, max_size=3)
+    ),
+    max_leaves=20,
+)
+
+
+def outcome(kind: str, path: Path) -> str:
+    """Say how reading went: an error's text, or nothing."""
+    try:
+        lines = read_output(section(), path, kind)
+    except PipelineError as error:
+        return str(error)
+    files = [file for line in lines for file in line.values()]
+    return "" if all(file["filename"] and isinstance(file["compression"], str) for file in files) else repr(files)
+
+
+@given(content=JSON, kind=st.sampled_from(["json", "jsonl"]))
+def test_any_output_is_lines_or_an_error(content: object, kind: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / f"any.{kind}"
+    path.write_text(json.dumps(content))
+    said = outcome(kind, path)
+    assert not said or said.startswith("module warp, list imgs: ")
+
+
+@given(damage=st.lists(st.tuples(st.integers(0, 200), st.binary(max_size=3)), max_size=4))
+def test_damaged_wcl_is_lines_or_an_error(
+    damage: list[tuple[int, bytes]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    names = ("list", "line", "line1", "file", "a")
+    opened, closed = (
+        ("".join(f"<{slash}{name}>\n" for name in order)) for slash, order in (("", names), ("/", names[::-1]))
+    )
+    data = f"{opened}filename = x\nccd = 7\n{closed}".encode()
+    for at, new in damage:
+        data = data[:at] + new + data[at + len(new) :]
+    path = tmp_path_factory.getbasetemp() / "any.wcl"
+    path.write_bytes(data)
+    said = outcome("wcl", path)
+    assert not said or said.startswith("module warp, list imgs: ")
 
 
 def test_output_of_an_earlier_run_is_not_taken_for_new(tmp_path: Path) -> None:

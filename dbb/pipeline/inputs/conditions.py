@@ -14,12 +14,16 @@ from dbb.registry import Database
 from dbb.registry.select import FileQuery
 
 _NO_DATA_ID = re.compile(r"\s|\^|\.\.")
+_JOINED = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\.")
 _REGULAR = re.compile(r"[*^$\[\]&]")
 _TABLES = frozenset({"desfile", "file_archive_info", "pfw_attempt", "proctag", "wgb"})
-"""Tables besides the filetype's own whose columns a condition may name: what they say our language says of a file."""
+"""Tables besides the filetype's own whose columns a condition may name: what they say, our language says of a file.
+
+They need no ``join``, which is accepted where it ties them.
+"""
 
 
-def where_query(section: Section, db: Database) -> FileQuery:
+def where_query(section: Section) -> FileQuery:
     """Return what ``where``, ``id``, ``runs`` and ``overlaps`` of a section ask.
 
     Variables are replaced in what the operator wrote; a value that came from data is bound, never pasted.
@@ -48,17 +52,14 @@ def fields_query(section: Section, db: Database) -> FileQuery:
     """
     fields = [(table.lower(), name.lower()) for table, _, name in (f.rpartition(".") for f in section.items(_FIELDS))]
     filetype = _filetype(section, db, [name for _, name in fields])
-    own = {filetype, db.filetype(filetype).table, (section.text("query_table") or "").lower(), ""}
-    binds: dict[str, object] = {}
-    conditions = []
-    for table, name in fields:
+    own = {filetype, db.filetype(filetype).table or "", (section.text("query_table") or "").lower(), ""}
+    joined = [table.lower() for table in _JOINED.findall(section.text("join") or "")]
+    for table in (*(table for table, _ in fields), *joined):
         if table not in own | _TABLES:
-            tables = ", ".join(sorted(name for name in own | _TABLES if name))
-            raise section.error(
-                f"{table}.{name}: only columns of {tables} can be asked; write 'where' instead", _FIELDS
-            )
-        if name != "filetype":
-            conditions.append(_Field(section, name).condition(binds))
+            known = ", ".join(sorted(name for name in own | _TABLES if name))
+            raise section.error(f"only columns of {known} can be asked, not of {table}; write 'where' instead", _FIELDS)
+    binds: dict[str, object] = {}
+    conditions = [_Field(section, name).condition(binds) for _, name in fields if name != "filetype"]
     return FileQuery(filetype, " AND ".join(conditions) or None, runs=tuple(section.items("runs")), binds=binds)
 
 

@@ -133,7 +133,10 @@ def _lowered(tree: Mapping[object, object]) -> dict[str, object]:
 
 
 def _wcl(path: Path, wrong: Callable[[str], PipelineError]) -> object:
-    pipeline = plugins().hook.dbb_read_pipeline(path=path, settings={})
+    try:
+        pipeline = plugins().hook.dbb_read_pipeline(path=path, settings={})
+    except PipelineError as error:
+        raise wrong(str(error)) from error
     if pipeline is None:
         raise wrong("no plug-in reads it: write JSON and say 'qouttype = json', or see 'dbb plugins'")
     return pipeline.tree

@@ -35,9 +35,9 @@ def program_lines(section: Section, scratch: Path) -> list[Line]:
     name = f"{section.name}_{section.module}"
     output, printed = scratch / f"{name}.{kind}", scratch / f"{name}.out"
     argv = [*_program(section), *_arguments(section, output.name)]
-    scratch.mkdir(parents=True, exist_ok=True)
-    output.unlink(missing_ok=True)
     try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        output.unlink(missing_ok=True)
         code = _run(argv, scratch, printed)
     except (OSError, ValueError) as error:  # ValueError: a NUL character in an argument
         raise problem(section, f"{argv[0]} cannot be run: {error}", "exec", FAILED) from error

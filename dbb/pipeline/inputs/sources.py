@@ -72,5 +72,6 @@ def _registered_lines(
 
     if source == "calibs":
         return calibs.calibration_lines(section, registry, known)
-    ask = conditions.fields_query if source == "query_fields" else conditions.where_query
-    return rows.registered_lines(section, registry, ask(section, registry))
+    fields = source == "query_fields"
+    query = conditions.fields_query(section, registry) if fields else conditions.where_query(section)
+    return rows.registered_lines(section, registry, query)
