@@ -47,6 +47,9 @@ class NameBook:
         CollidingOutputsError
             If there are any; their places in the archive may still differ.
         """
+        paths = [output.fullname for instance in instances for output in instance.outputs]
+        if len(set(paths)) == len(paths):
+            return
         seen: dict[str, tuple[Instance, str]] = {}
         for instance in instances:
             for output in instance.outputs:

@@ -8,6 +8,9 @@ from dbb.pipeline.model import Tree, merge
 
 _DEFAULTS: Tree = {
     "attnum": "0",
+    # what DESDM's submit command adds from its database options
+    "submit_des_services": "",
+    "submit_des_db_section": "",
     "submit_run": "${unitname}_r${reqnum}p${attnum:2}",
     "run": "${submit_run}",
     "modnamepat": "${unitname}_r${reqnum}p${attnum:2}w${wrapnum}_${modulename}",

@@ -10,7 +10,7 @@ from dbb.errors import VariableError
 from dbb.pipeline.model import Data, subtree
 from dbb.pipeline.scope import Scope
 from dbb.pipeline.section import Section
-from dbb.pipeline.values import Hole, Parts, Text, expand, expand_all, holes, is_list, list_items, render
+from dbb.pipeline.values import Filler, Hole, Parts, Text, expand, expand_all, holes, is_list, list_items, render
 
 _COMPRESSIONS = (".fz", ".gz")
 
@@ -29,8 +29,8 @@ class NamedFile:
         The variables that its name was made from: what is known of the file.
     """
 
-    fullname: Parts
-    archivepath: Parts | None
+    fullname: Filler
+    archivepath: Filler | None
     used: Mapping[str, Parts]
 
 
@@ -71,7 +71,8 @@ def named_files(section: Section, naming: Scope, archiving: Scope, *, output: bo
         archivepath = None
         if output and "dirpat" in section.tree:
             archivepath = folder(section, replace(archiving, search=(*archiving.search, known)), "ops")
-        found.append(NamedFile(fullname, archivepath, name.used))
+        archiving_filler = None if archivepath is None else Filler(archivepath)
+        found.append(NamedFile(Filler(fullname), archiving_filler, name.used))
     return found
 
 
@@ -133,7 +134,7 @@ class DataPath:
     """The path in the job of files that data lines bring."""
 
     section: Section
-    folder: Parts
+    folder: Filler
 
     def fullname(self, values: Mapping[str, str]) -> str:
         """Return the path of one file; `values` is what its line says of it.
@@ -144,7 +145,7 @@ class DataPath:
             If the line lacks a value that the folder needs.
         """
         try:
-            place = render(self.folder, values)
+            place = self.folder.fill(values)
             name = values["filename"]
         except KeyError as error:
             raise self.section.error(f"dirpat needs {error.args[0]!r}, which the line of {values} lacks") from None
@@ -157,7 +158,7 @@ def data_path(section: Section, scope: Scope, keys: Iterable[str]) -> DataPath:
     """Return where the files of a section lie whose lines have `keys`; the section's own keys hide those."""
     of_line = {key: Hole(key) for key in keys}
     inside = replace(scope, search=(section.tree, of_line, *scope.search))
-    return DataPath(section, folder(section, inside, "runtime"))
+    return DataPath(section, Filler(folder(section, inside, "runtime")))
 
 
 def split_compression(name: str) -> tuple[str, str]:

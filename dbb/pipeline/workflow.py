@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -241,3 +242,14 @@ class Workflow:
             "instances": [one.as_dict() for one in self.instances],
             "jobs": [one.as_dict() for one in self.jobs],
         }
+
+    def as_json(self) -> Iterator[str]:
+        """Give the same as JSON text in pieces: as one text a large workflow would be in memory twice."""
+        encode = json.JSONEncoder(ensure_ascii=False).encode
+        yield f'{{"schema": {SCHEMA}, "run": {encode(dict(self.run))}, "instances": ['
+        for number, instance in enumerate(self.instances):
+            yield (",\n" if number else "\n") + encode(instance.as_dict())
+        yield '\n], "jobs": ['
+        for number, job in enumerate(self.jobs):
+            yield (",\n" if number else "\n") + encode(job.as_dict())
+        yield "\n]}\n"

@@ -12,6 +12,7 @@ from dbb.hookspecs import hookimpl
 MODULES = {
     "archive": "archive",
     "certify-calibrations": "calibrations",
+    "check": "pipelines",
     "create": "registry",
     "harvest-repo": "harvest",
     "import-repo": "moving",
@@ -22,6 +23,7 @@ MODULES = {
     "materialize-repo": "materialize",
     "migrate": "registry",
     "overlaps": "exposures",
+    "plan": "pipelines",
     "plugins": "plugins",
     "policy": "policy",
     "query-files": "query",
