@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import product
 
 from dbb.errors import PipelineError
-from dbb.pipeline.cmdline import compile_command
+from dbb.pipeline.cmdline import Command, compile_command
 from dbb.pipeline.execs import Exec, FileRef, execs_of, inputs_of, outputs_of
 from dbb.pipeline.lines import LineIndex
 from dbb.pipeline.listfiles import compile_list, divided
@@ -122,7 +122,7 @@ class Module:
             loop_file=loop_file,
         )
 
-    def _command(self, one: Exec, scope: Scope) -> object:
+    def _command(self, one: Exec, scope: Scope) -> Command:
         patch_style = self._text("patch_style")
         title = f"module {self.name}, {one.name}"
         try:

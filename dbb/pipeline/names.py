@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from dbb.errors import VariableError
 from dbb.pipeline.model import Data, subtree
@@ -12,6 +12,7 @@ from dbb.pipeline.scope import Scope
 from dbb.pipeline.section import Section
 from dbb.pipeline.values import Filler, Hole, Parts, Text, expand, expand_all, holes, is_list, list_items, render
 
+_MOST_KNOWN = 500_000
 _COMPRESSIONS = (".fz", ".gz")
 
 
@@ -135,6 +136,7 @@ class DataPath:
 
     section: Section
     folder: Filler
+    _known: dict[int, tuple[Mapping[str, str], str]] = field(default_factory=dict, compare=False, repr=False)
 
     def fullname(self, values: Mapping[str, str]) -> str:
         """Return the path of one file; `values` is what its line says of it.
@@ -144,6 +146,16 @@ class DataPath:
         PipelineError
             If the line lacks a value that the folder needs.
         """
+        known = self._known.get(id(values))
+        if known is not None and known[0] is values:  # a line's file is asked for by lists, inputs and several quanta
+            return known[1]
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        path = self._made(values)
+        self._known[id(values)] = (values, path)
+        return path
+
+    def _made(self, values: Mapping[str, str]) -> str:
         try:
             place = self.folder.fill(values)
             name = values["filename"]
@@ -151,7 +163,15 @@ class DataPath:
             raise self.section.error(f"dirpat needs {error.args[0]!r}, which the line of {values} lacks") from None
         compression = values.get("compression") or ""
         suffix = "" if compression == "None" or (name.endswith(compression) and compression) else compression
-        return f"{place}/{name}{suffix}" if place else name + suffix
+        return tidy(f"{place}/{name}{suffix}" if place else name + suffix)
+
+
+def tidy(path: str) -> str:
+    """Return `path` without the empty and ``.`` segments that patterns leave where a value is empty."""
+    if "//" not in path and "./" not in path and not path.endswith(("/", "/.")):
+        return path
+    root = "/" if path.startswith("/") else ""
+    return root + "/".join(segment for segment in path.split("/") if segment not in {"", "."})
 
 
 def data_path(section: Section, scope: Scope, keys: Iterable[str]) -> DataPath:

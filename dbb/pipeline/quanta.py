@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -12,11 +13,12 @@ from dbb.pipeline.cmdline import Command
 from dbb.pipeline.execs import FileRef
 from dbb.pipeline.lines import LineIndex
 from dbb.pipeline.listfiles import ListPlan, ListText
-from dbb.pipeline.names import DataPath, NamedFile
+from dbb.pipeline.names import DataPath, NamedFile, tidy
 from dbb.pipeline.section import Line, Section
 from dbb.pipeline.values import Filler, Padding
 from dbb.pipeline.workflow import InputFile, Instance, ListFile, OutputFile
 
+_SPECIAL = re.compile(r"[\[\]*?\\]|\A/|/\Z|\A\.|/\.|//|\A\Z")
 _NO_METADATA = {"filename", "compression", "flabel", "fsuffix", "wrapnum", "reqnum", "unitname", "attnum"}
 _NO_SOURCE: Mapping[str, str] = {}
 _OF_FILE = ("relpath", "archive", "run", "filesize", "md5sum")
@@ -56,7 +58,7 @@ class FilePlan:
         """Return the path in the job of a file that a data line brings."""
         if self.path is None:
             raise self.section.error("no data line brings its files")
-        return tidy(self.path.fullname(values))
+        return self.path.fullname(values)
 
 
 class OutputTraits(NamedTuple):
@@ -181,9 +183,9 @@ class _Named:
         """Return all that the name was made from."""
         return self._constant | {key: filler.fill(values) for key, filler in self._changing}
 
-    def metadata(self, values: Mapping[str, str], loop: Mapping[str, str]) -> dict[str, str]:
+    def metadata(self, values: Mapping[str, str], loop: dict[str, str]) -> dict[str, str]:
         """Return what the name and the loop say of the file."""
-        found = self._metadata | loop
+        found = {**self._metadata, **loop}
         for key, filler in self._changing:
             if key not in found and key not in _NO_METADATA:
                 found[key] = filler.fill(values)
@@ -359,16 +361,9 @@ def _source(values: Mapping[str, str] | _Named) -> Mapping[str, str]:
     return {key: values[key] for key in _OF_FILE if key in values} if "relpath" in values else _NO_SOURCE
 
 
-def tidy(path: str) -> str:
-    """Return `path` without the empty and ``.`` segments that patterns leave where a value is empty."""
-    if "//" not in path and "./" not in path and not path.endswith(("/", "/.")):
-        return path
-    root = "/" if path.startswith("/") else ""
-    return root + "/".join(segment for segment in path.split("/") if segment not in {"", "."})
-
-
 def _checked(path: str, plan: Compiled, wrapnum: int) -> str:
-    if is_safe_path(path) is None:
+    plain = path.isascii() and path.isprintable() and _SPECIAL.search(path) is None  # the full test takes longer
+    if not plain and is_safe_path(path) is None:
         raise PipelineError(
             f"module {plan.module} #{wrapnum}: the path {path!r} is refused: it must stay below the job's folder"
             " and hold no '..' and none of [ ] * ? \\"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from dbb.errors import PipelineError
+from dbb.errors import DbbError, PipelineError
 from dbb.pipeline.inputs import group_lines, query_lines
 from dbb.pipeline.lines import LineIndex, index_lines, section_keys
 from dbb.pipeline.model import Pipeline, Tree, subtree
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 RegistrySource: TypeAlias = "Registry | Callable[[], Registry] | None"
 _ASK_REGISTRY = {"where", "id", "query_fields", "query", "calibs"}
+GROUP = "group"
+"""The name in ``wrapperloop`` of the groups that a plug-in makes."""
 _DEPENDS = ("depends", "depends-newname")
 _NICK = re.compile(r"([^\s,{}.]+)\.[^\s,{}]+")
 
@@ -80,9 +82,11 @@ class Sources:
         grouping = section.text("group_by")
         if grouping is None:
             return index_lines(section, lines)
-        keys = section_keys(section)
-        groups = group_lines(section, grouping, lines, keys)
-        return LineIndex(section, ("group",), lines, {(name,): indexes for name, indexes in groups.items()})
+        try:
+            groups = group_lines(grouping, lines, section_keys(section))
+        except DbbError as error:
+            raise section.error(str(error), "group_by") from None
+        return LineIndex(section, (GROUP,), lines, {(name,): indexes for name, indexes in groups.items()})
 
     def is_wanted(self, module: str, nick: str) -> bool:
         """Tell whether a later section depends on the names that a module gives to a file section."""
