@@ -279,7 +279,7 @@ def test_an_output_keeps_what_its_name_and_its_quantum_say_of_it() -> None:
     assert metadata == {"visit": "1", "ccd": "10"}
 
 
-@pytest.mark.parametrize("name", ["../up", "/tmp/x", "a*b", "out/"])
+@pytest.mark.parametrize("name", ["../up", "/tmp/x", "a*b"])
 def test_a_name_that_leaves_the_job_is_refused(name: str) -> None:
     one = module(made="file.x", files={"x": {"fullname": name, "dirpat": "plain", "flabel": "x"}}, wrapperloop="")
     one["modnamepat"] = "${modulename}"
