@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -123,14 +124,9 @@ class Module:
         )
 
     def _command(self, one: Exec, scope: Scope) -> Command:
-        patch_style = self._text("patch_style")
-        title = f"module {self.name}, {one.name}"
-        try:
-            return compile_command(one.tree, scope, subtree(self.tree, "wrapper"), patch_style=patch_style)
-        except PipelineError as error:
-            if error.place is not None:
-                raise
-            raise type(error)(f"{title}: {error.problem}", self._place(one.name)) from None
+        place = functools.partial(self._sources.pipeline.place, "module", self.name)
+        wrapper, patch_style = subtree(self.tree, "wrapper"), self._text("patch_style")
+        return compile_command(one.tree, scope, wrapper, patch_style=patch_style, name=one.name, place=place)
 
     def _loop_index(self) -> LineIndex | None:
         """Return the lines that ``loopobj`` names, or None where the values written in the pipeline count."""

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from dbb.errors import PipelineError
 from dbb.patterns import is_safe_path
+from dbb.pipeline.argsfile import args_file
 from dbb.pipeline.cmdline import Command
 from dbb.pipeline.execs import FileRef
 from dbb.pipeline.lines import LineIndex
@@ -16,7 +17,7 @@ from dbb.pipeline.listfiles import ListPlan, ListText
 from dbb.pipeline.names import DataPath, NamedFile, tidy
 from dbb.pipeline.section import Line, Section
 from dbb.pipeline.values import Filler, Padding
-from dbb.pipeline.workflow import InputFile, Instance, ListFile, OutputFile
+from dbb.pipeline.workflow import Argument, InputFile, Instance, ListFile, OutputFile
 
 _SPECIAL = re.compile(r"[\[\]*?\\]|\A/|/\Z|\A\.|/\.|//|\A\Z")
 _NO_METADATA = {"filename", "compression", "flabel", "fsuffix", "wrapnum", "reqnum", "unitname", "attnum"}
@@ -238,12 +239,13 @@ class QuantumMaker:
         paths = [one.fullname for one in inputs] + [one.fullname for one in outputs] + [one.fullname for one in lists]
         for path in paths:
             _checked(path, plan, wrapnum)
+        argv = [self._words(number, command, quantum, log, lists) for number, command in enumerate(plan.commands, 1)]
         instance = Instance(
             plan.module,
             plan.block,
             wrapnum,
             loop,
-            [command.argv(quantum.values, quantum.lists) for command in plan.commands],
+            argv,
             inputs,
             outputs,
             lists,
@@ -252,6 +254,17 @@ class QuantumMaker:
         )
         job = {key: filler.fill(quantum.values) for key, filler in plan.job_keys.items()}
         return Quantum(instance, job, {nick: _lines_of(nick, quantum) for nick in self._wanted})
+
+    def _words(
+        self, number: int, command: Command, quantum: _Quantum, log: str, lists: list[ListFile]
+    ) -> list[Argument]:
+        """Return the words of one exec; those that make them too many go to a file, which is added to `lists`."""
+        words = command.argv(quantum.values, quantum.lists)
+        path = f"{log.removesuffix('.log')}_exec_{number}.args"
+        arguments = args_file(words, path, allowed=command.args_file)
+        if arguments.text is not None:
+            lists.append(ListFile(f"exec_{number}_args", path, arguments.text))
+        return arguments.argv
 
     def _add_values_of_loop_file(self, file: FilePlan, quantum: _Quantum) -> None:
         for _, values in self._files(file, quantum):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from dbb.errors import DbbError, PipelineError
+from dbb.errors import PipelineError
 from dbb.pipeline.inputs import group_lines, query_lines
 from dbb.pipeline.lines import LineIndex, index_lines, section_keys
 from dbb.pipeline.model import Pipeline, Tree, subtree
@@ -82,10 +82,7 @@ class Sources:
         grouping = section.text("group_by")
         if grouping is None:
             return index_lines(section, lines)
-        try:
-            groups = group_lines(grouping, lines, section_keys(section))
-        except DbbError as error:
-            raise section.error(str(error), "group_by") from None
+        groups = group_lines(section, grouping, lines, section_keys(section))
         return LineIndex(section, (GROUP,), lines, {(name,): indexes for name, indexes in groups.items()})
 
     def is_wanted(self, module: str, nick: str) -> bool:
