@@ -15,6 +15,8 @@ from dbb_cli.main import cli
 
 FOLDER = Path(__file__).parent
 
+_HELP = ["-h", "--help"]  # click keeps the first help option that a command is asked for
+
 
 def pages() -> dict[str, str]:
     """Return the text of each page by its file name."""
@@ -25,7 +27,7 @@ def pages() -> dict[str, str]:
 def _reference() -> Iterator[str]:
     yield "# The command\n\nThis page is made by `docs/generate.py` from the program itself.\n"
     yield from _text(cli)
-    yield from _parameters(cli, click.Context(cli, info_name="dbb"))
+    yield from _parameters(cli, click.Context(cli, info_name="dbb", help_option_names=_HELP))
     yield (
         "Data go to stdout, everything else to stderr. Commands that read take `--format`, those that write take\n"
         "`--dry-run`; [exit codes](errors.md) are the same for all.\n"
@@ -38,7 +40,7 @@ def _reference() -> Iterator[str]:
 
 def _command(command: click.Command, name: str, level: str) -> Iterator[str]:
     yield f"{level} `{name}`\n"
-    context = click.Context(command, info_name=name)
+    context = click.Context(command, info_name=name, help_option_names=_HELP)
     usage = " ".join(
         piece for parameter in command.get_params(context) for piece in parameter.get_usage_pieces(context)
     )

@@ -85,6 +85,8 @@ def test_every_option_says_what_it_is_for(path: tuple[str, ...]) -> None:
 
 
 READING = {
+    ("check",),
+    ("plan",),
     ("archive", "list"),
     ("overlaps", "list"),
     ("plugins",),

@@ -1,4 +1,4 @@
-"""Whole submit files of DESDM's framework give the quanta, files, lists and commands that the real one makes of them."""
+"""Submit files of DESDM's framework give the quanta, files, lists and commands that the real one makes of them."""
 
 from __future__ import annotations
 

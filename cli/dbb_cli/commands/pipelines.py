@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dbb_cli.options import format_option, open_registry, progress, registry_option, reply_option
+from dbb_cli.options import format_option, open_registry, progress, registry_option
 from dbb_cli.output import print_rows, shown
 
 if TYPE_CHECKING:
@@ -24,11 +24,9 @@ set_option = click.option(
 @submit_argument
 @set_option
 @registry_option
-@reply_option
+@format_option
 @click.pass_context
-def plan(
-    ctx: click.Context, submit: Path, settings: tuple[str, ...], registry: str | None, form: str
-) -> None:
+def plan(ctx: click.Context, submit: Path, settings: tuple[str, ...], registry: str | None, form: str) -> None:
     """Show what SUBMIT would run: quanta with their files and command lines, and the jobs they are in.
 
     Queries are asked, query programs run in a folder of their own, and nothing else is written. A registry is needed
@@ -37,7 +35,7 @@ def plan(
     \b
     Examples:
       dbb plan coadd.wcl --set attnum=95
-      dbb plan coadd.wcl --set tract=0 --format json > workflow.json
+      dbb plan coadd.wcl --set tract=0 --format json
     """
     from dbb.pipeline import plan as make_plan
     from dbb.pipeline import read_pipeline
@@ -62,9 +60,7 @@ def plan(
 @registry_option
 @format_option
 @click.pass_context
-def check(
-    ctx: click.Context, submit: Path, settings: tuple[str, ...], registry: str | None, form: str
-) -> int:
+def check(ctx: click.Context, submit: Path, settings: tuple[str, ...], registry: str | None, form: str) -> int:
     """Find what is wrong with SUBMIT, all at once, with file and line.
 
     What can be planned is planned: queries are asked, so that names which collide are found too. Warnings alone
