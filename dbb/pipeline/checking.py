@@ -26,7 +26,7 @@ def check_file(path: Path, settings: Mapping[str, str] | None = None, registry: 
     except PipelineError as error:
         return [Problem(error.problem, error.place if isinstance(error.place, Place) else None)]
     found = [*pipeline.problems, *static_problems(pipeline)]
-    told = {problem.place for problem in found if problem.place is not None}
+    told = {problem.place for problem in found if problem.place is not None and problem.severity == "error"}
     found += [problem for problem in problems(pipeline, registry) if problem.place not in told]
     return sorted(found, key=lambda one: (one.place is None, str(one.place and one.place.file), _line(one)))
 

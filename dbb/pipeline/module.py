@@ -11,6 +11,7 @@ from itertools import product
 from dbb.errors import PipelineError
 from dbb.pipeline.cmdline import Command, compile_command
 from dbb.pipeline.execs import Exec, FileRef, execs_of, inputs_of, outputs_of
+from dbb.pipeline.fillers import Filler
 from dbb.pipeline.lines import LineIndex
 from dbb.pipeline.listfiles import compile_list, divided
 from dbb.pipeline.model import Data, Tree, Value, subtree
@@ -19,7 +20,7 @@ from dbb.pipeline.quanta import Compiled, FilePlan, ListFilePlan, OutputTraits
 from dbb.pipeline.scope import Scope
 from dbb.pipeline.section import Section
 from dbb.pipeline.sources import Sources
-from dbb.pipeline.values import Filler, Hole, expand, expand_all, list_items, render
+from dbb.pipeline.values import Hole, expand, expand_all, list_items, render
 
 _FILE_NAME = re.compile(r"\$\{file\.([^.${}]+)\.fullname[:}]", re.IGNORECASE)
 

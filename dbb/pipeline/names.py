@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from dbb.errors import VariableError
+from dbb.pipeline.fillers import Filler
 from dbb.pipeline.model import Data, subtree
 from dbb.pipeline.scope import Scope
 from dbb.pipeline.section import Section
-from dbb.pipeline.values import Filler, Hole, Parts, Text, expand, expand_all, holes, is_list, list_items, render
+from dbb.pipeline.values import Hole, Parts, Text, expand, expand_all, holes, is_list, list_items, render
 
 _MOST_KNOWN = 500_000
 _COMPRESSIONS = (".fz", ".gz")

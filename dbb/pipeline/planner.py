@@ -20,6 +20,7 @@ from dbb.pipeline.values import UnsettledNameError, expand, list_items, render
 from dbb.pipeline.workflow import Instance, Workflow
 
 _RESOURCES = ("walltime", "nodeset", "priority")
+_MOST_DIGITS = 9
 _TRUE = {"true", "t", "y", "yes", "1"}
 
 
@@ -166,7 +167,7 @@ class _Planner:
             text = self._text(key, scope)
             if text is None:
                 raise PipelineError(f"{key} is missing: the run has no name without it", self._place(key))
-            if key != "unitname" and not (text.isascii() and text.isdigit()):
+            if key != "unitname" and not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
                 raise PipelineError(f"{key} = {text}: expected a number", self._place(key))
             run[key] = text if key == "unitname" else int(text)
         return run
@@ -226,7 +227,7 @@ def _parallel(scope: Scope) -> int:
     def number(key: str) -> int:
         value: object = scope.find(key)
         text = render(expand(str(value), scope).parts, {}) if value is not None else "1"
-        if not (text.isascii() and text.isdigit()):
+        if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
             raise PipelineError(f"module {scope.chosen['module']}: {key} = {text}: expected a number")
         return int(text)
 

@@ -12,11 +12,11 @@ from dbb.patterns import is_safe_path
 from dbb.pipeline.argsfile import args_file
 from dbb.pipeline.cmdline import Command
 from dbb.pipeline.execs import FileRef
+from dbb.pipeline.fillers import Filler, Padding
 from dbb.pipeline.lines import LineIndex
 from dbb.pipeline.listfiles import ListPlan, ListText
 from dbb.pipeline.names import DataPath, NamedFile, tidy
 from dbb.pipeline.section import Line, Section
-from dbb.pipeline.values import Filler, Padding
 from dbb.pipeline.workflow import Argument, InputFile, Instance, ListFile, OutputFile
 
 _SPECIAL = re.compile(r"[\[\]*?\\]|\A/|/\Z|\A\.|/\.|//|\A\Z")

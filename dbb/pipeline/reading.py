@@ -53,5 +53,5 @@ def parse_settings(texts: Sequence[str]) -> dict[str, str]:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise UsageError(f"--set {text!r}: expected key=value")
-        found[key.strip().lower()] = value.strip()
+        found[key.strip()] = value.strip()
     return found

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from dbb.errors import PipelineError
+from dbb.pipeline.fillers import Filler
 from dbb.pipeline.inputs import group_lines, query_lines
 from dbb.pipeline.lines import LineIndex, index_lines, section_keys
 from dbb.pipeline.model import Pipeline, Tree, subtree
 from dbb.pipeline.names import named_files
 from dbb.pipeline.scope import Scope
 from dbb.pipeline.section import Line, Section
-from dbb.pipeline.values import Filler, Hole, list_items, render
+from dbb.pipeline.values import Hole, list_items, render
 
 if TYPE_CHECKING:
     from dbb.api import Registry

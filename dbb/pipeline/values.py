@@ -171,65 +171,6 @@ def _names(tokens: Sequence[str | _Reference]) -> Iterator[tuple[str, str]]:
             yield from _names(token.body)
 
 
-class Filler:
-    """Parts made ready to be filled many times: one formatting operation for each quantum.
-
-    Parameters
-    ----------
-    parts
-        What to fill.
-    """
-
-    __slots__ = ("_format", "_pads", "_parts", "parts")
-
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
-        self._parts: Parts | None = None
-        self._pads = False
-        words = []
-        for part in parts:
-            if isinstance(part, str):
-                words.append(part.replace("%", "%%"))
-            elif isinstance(part, Hole) and not set(part.name) & set("()%:"):
-                self._pads = self._pads or part.width > 0
-                words.append(f"%({part.name}:{part.width})s" if part.width else f"%({part.name})s")
-            else:
-                self._parts = parts
-        self._format = "".join(words)
-
-    def fill(self, values: Mapping[str, str]) -> str:
-        """Return the text for `values`.
-
-        Raises
-        ------
-        KeyError
-            If a value is missing.
-        VariableError
-            As `render`.
-        """
-        if self._parts is not None:
-            return render(self._parts, values)
-        if self._pads and type(values) is not Padding:
-            values = Padding(values)
-        return self._format % values
-
-    @property
-    def names(self) -> set[str]:
-        """The names of the holes."""
-        return set(holes(self.parts))
-
-
-class Padding(dict[str, str]):
-    """Values by name; ``name:N`` is the number padded with zeros to N digits."""
-
-    def __missing__(self, key: str) -> str:
-        name, colon, width = key.rpartition(":")
-        if not colon:
-            raise KeyError(key)
-        value = self[key] = _pad(self[name], int(width), name)
-        return value
-
-
 def holes(parts: Parts) -> Iterator[str]:
     """Give the names of all holes in `parts`."""
     for part in parts:
@@ -244,13 +185,14 @@ def holes(parts: Parts) -> Iterator[str]:
 def _render(part: Hole | Padded | Head, values: Mapping[str, str]) -> str:
     if isinstance(part, Hole):
         value = values[part.name]
-        return _pad(value, part.width, part.name) if part.width else value
+        return pad(value, part.width, part.name) if part.width else value
     if isinstance(part, Padded):
-        return _pad(render(part.parts, values), part.width, "a value")
+        return pad(render(part.parts, values), part.width, "a value")
     raise VariableError(f"$HEAD{{…}} of {render(part.file, values)} is known only when the step runs")
 
 
-def _pad(text: str, width: int, name: str) -> str:
+def pad(text: str, width: int, name: str) -> str:
+    """Return an integer with zeros before it, `width` digits in all or more; VariableError if it is none."""
     if _INTEGER.fullmatch(text) is None:
         raise VariableError(f"${{{name}:{width}}} needs an integer, but the value is {text!r}")
     return text.zfill(width)
@@ -374,7 +316,7 @@ def _padded(parts: Parts, width: int, name: str) -> Parts:
     if all(isinstance(part, str) for part in parts):
         text = "".join(str(part) for part in parts)
         kind = Data if any(isinstance(part, Data) for part in parts) else str
-        return (kind(_pad(text, width, name)),)
+        return (kind(pad(text, width, name)),)
     if len(parts) == 1 and isinstance(parts[0], Hole):
         return (Hole(parts[0].name, width),)
     return (Padded(parts, width),)
