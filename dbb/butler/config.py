@@ -65,6 +65,8 @@ def read_config(repo: Path) -> RepositoryConfig:
     if not os.path.lexists(path):
         return _read_old_style(repo)
     try:
+        if not path.is_file():
+            raise ValueError("it is no regular file")
         return _parse(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no usable configuration of a Gen2 repository: {error}") from error
@@ -77,6 +79,8 @@ def _read_old_style(repo: Path) -> RepositoryConfig:
             break
         place = place / "_parent"
     try:
+        if not (place / "_mapper").is_file():
+            raise ValueError("it is no regular file")  # a pipe would keep its reader waiting
         text = (place / "_mapper").read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         found = "has neither repositoryCfg.yaml nor a readable _mapper" if repo.is_dir() else "is not a folder"

@@ -6,11 +6,9 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import sqlalchemy as sa
 
@@ -21,6 +19,7 @@ from dbb.butler.outputs import Job, listed
 from dbb.errors import DbbError, IntegrityError, MissingError, NotFoundError, UsageError
 from dbb.filetypes import CONVERTERS, Filetype
 from dbb.ingest.calibs import certify_gen2, check_version, read_gen2
+from dbb.ingest.foreign import open_foreign
 from dbb.ingest.table import register_batch, row_reader, write_files
 from dbb.ingest.tables import BATCH, Table
 from dbb.mapper import Mapper, eras_of
@@ -342,9 +341,7 @@ def _overrides(link: Link, camera: Mapper) -> dict[str, str]:
 
 def _exposures(path: Path, camera: Mapper) -> Iterator[Mapping[str, Any]]:
     try:
-        # immutable: a registry on a read-only disk cannot get the files that SQLite would put beside it
-        uri = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
-        with closing(sqlite3.connect(uri, uri=True)) as conn:
+        with open_foreign(path) as conn:
             there = {row[1] for row in conn.execute("PRAGMA table_info(raw)")}
             missing = [name for name in camera.exposure_keys if name not in there]
             if missing:

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import sqlalchemy as sa
 
 from dbb.errors import AmbiguousError, DbbError, MissingError, NotFoundError, TableError, UnsafePathError, UsageError
 from dbb.filetypes import CONVERTERS, Filetype
+from dbb.ingest.foreign import open_foreign
 from dbb.ingest.rows import shown
 from dbb.ingest.tables import Rows, Table
 from dbb.keys import CameraKeys
@@ -227,14 +227,12 @@ def read_gen2(path: Path, camera: Mapper) -> Gen2Tables:
     DbbError
         If it is no Gen2 calibration registry.
     """
-    if not path.is_file():
+    if not path.exists():
         raise NotFoundError("calibration registry", str(path), hint="There is no such file")
     keys = camera.keys
     types = {dataset.name for dataset in camera.datasets if dataset.is_validity_ranged}
     try:
-        # immutable: a registry on a read-only disk cannot get the files that SQLite would put beside it
-        conn = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1", uri=True)
-        try:
+        with open_foreign(path) as conn:
             tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             # the names come from the mapper, not from the file
             columns = f'"{keys.filter}", "{keys.detector}", "{keys.calib_date}", validStart, validEnd'
@@ -242,8 +240,6 @@ def read_gen2(path: Path, camera: Mapper) -> Gen2Tables:
             return {
                 name: rows for name in sorted(types & tables) if (rows := conn.execute(query.format(name)).fetchall())
             }
-        finally:
-            conn.close()
     except sqlite3.Error as error:
         raise DbbError(f"{path} cannot be read as a Gen2 calibration registry: {error}") from error
 

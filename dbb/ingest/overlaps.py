@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import sqlalchemy as sa
 
 from dbb.errors import DbbError, MissingError, TableError
 from dbb.filetypes import CONVERTERS
+from dbb.ingest.foreign import open_foreign
 from dbb.ingest.tables import BATCH, Batch, Rows, Table
 from dbb.registry import Database
 from dbb.registry.corners import NO_CORNERS, computed_overlaps
@@ -191,12 +191,8 @@ def _is_sqlite(source: Path | Rows) -> bool:
 
 def _sqlite_batches(source: Path | Rows, needed: Sequence[str]) -> Iterator[Batch]:
     """Read the one table of an SQLite file that has the needed columns, as LSST's tract-to-visit files are."""
-    path = Path(str(source)).resolve()
-    # without a log to look into, the file may be read where nobody may write beside it
-    options = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
     try:
-        conn = sqlite3.connect(f"file:{quote(str(path))}?{options}", uri=True)
-        try:
+        with open_foreign(Path(str(source))) as conn:
             tables = [name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
             fitting = [
                 name
@@ -214,7 +210,5 @@ def _sqlite_batches(source: Path | Rows, needed: Sequence[str]) -> Iterator[Batc
             while rows := cursor.fetchmany(BATCH):
                 yield Batch(dict(zip(needed, zip(*rows, strict=True), strict=True)), first, len(rows))
                 first += len(rows)
-        finally:
-            conn.close()
     except sqlite3.Error as error:
         raise DbbError(f"{source} cannot be read as an SQLite file: {error}") from error

@@ -20,6 +20,8 @@ from dbb.registry.relpaths import join_relpath, split_relpath
 from dbb.registry.runs import all_runs
 from dbb.storage import local_path
 
+_DEEPEST = 50
+"""How deep a tree is indented."""
 _WORDS = {
     # relation, upwards: what the tree says of the next node
     (USED, True): "used",
@@ -72,14 +74,29 @@ class Lineage:
         return rows + [{"kind": relation, "from": source, "to": target} for relation, source, target in self.edges]
 
     def tree(self) -> Iterator[str]:
-        """Give the lines of a tree; what was shown further up is not unfolded again."""
+        """Give the lines of a tree; what was shown further up is not unfolded again.
+
+        What lies very deep goes on below, as a tree of its own: indented ever deeper, the text of a long chain would
+        grow with the square of its length.
+        """
         following: dict[str, list[tuple[str, str]]] = {}
         for relation, source, target in self.edges:
             here, there = (source, target) if self.up else (target, source)
             following.setdefault(here, []).append((_WORDS[relation, self.up], there))
-        root = next(iter(self.nodes))
+        shown: set[str] = set()
+        waiting = dict.fromkeys([next(iter(self.nodes))])
+        while waiting:
+            root = next(iter(waiting))
+            del waiting[root]
+            if root not in shown:
+                yield from self._tree(root, following, shown, waiting)
+
+    def _tree(
+        self, root: str, following: Mapping[str, list[tuple[str, str]]], shown: set[str], waiting: dict[str, None]
+    ) -> Iterator[str]:
+        """Give the lines of the tree of one node; note what was shown, and what is left for another tree."""
         yield _described(self.nodes[root])
-        shown = {root}
+        shown.add(root)
         # a stack of its own: lineages may be deeper than Python's
         stack = [("", iter(_with_last(following.get(root, []))))]
         while stack:
@@ -88,9 +105,14 @@ class Lineage:
             if not node:
                 stack.pop()
                 continue
-            again = node in shown and node in following
-            yield f"{indent}{'└── ' if last else '├── '}{word} {_described(self.nodes[node])}{' (see above)' * again}"
-            if node not in shown:
+            more = ""
+            if node in shown:
+                more = " (see above)" if node in following else ""
+            elif node in waiting or (node in following and len(stack) >= _DEEPEST):
+                waiting[node] = None
+                more = " (goes on below)"
+            yield f"{indent}{'└── ' if last else '├── '}{word} {_described(self.nodes[node])}{more}"
+            if not more and node not in shown:
                 shown.add(node)
                 stack.append((indent + ("    " if last else "│   "), iter(_with_last(following.get(node, [])))))
 

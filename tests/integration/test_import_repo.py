@@ -22,7 +22,7 @@ from written_job import shallow_stack
 from dbb import Registry
 from dbb.butler import CalibSpec, InputSpec, Repository, RepoSpec, import_repo, materialize_repo
 from dbb.butler.config import format_config
-from dbb.errors import MissingError, NotFoundError, UsageError
+from dbb.errors import DbbError, MissingError, NotFoundError, UsageError
 from dbb.verify import Question, verify
 
 RUN = "Ht0_r40p01"
@@ -59,6 +59,14 @@ def disk(made: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def registry(registry_url: str, disk: Path) -> Iterator[Registry]:
     with Registry.create(registry_url, mapper="hsc") as opened:
+        opened.add_archive("disk", str(disk))
+        yield opened
+
+
+@pytest.fixture
+def local(tmp_path: Path, disk: Path) -> Iterator[Registry]:
+    """A registry in SQLite: enough for what the database has no part in."""
+    with Registry.create(f"sqlite:///{tmp_path / 'local.db'}", mapper="hsc") as opened:
         opened.add_archive("disk", str(disk))
         yield opened
 
@@ -251,6 +259,27 @@ def test_checksums_are_read_when_asked_or_filled_later(registry: Registry, disk:
     assert {len(one.md5sum or "") for one in registry.query("src")} == {32}
     done = import_repo(registry, disk / "hsc", archive="disk", run=RUN)
     assert verify(registry, Question(checksums=True, repair=True)).filled == done.files.added
+
+
+@pytest.mark.parametrize("name", ["repositoryCfg.yaml", "registry.sqlite3", "CALIB/calibRegistry.sqlite3"])
+def test_a_pipe_in_the_place_of_a_registry_or_configuration_is_an_error(local: Registry, disk: Path, name: str) -> None:
+    (disk / "hsc" / name).unlink()
+    os.mkfifo(disk / "hsc" / name)
+    with pytest.raises(DbbError, match=f"{name}.* is no regular file"):
+        import_repo(local, disk / "hsc", archive="disk", run=RUN, calibs=CALIBS)
+
+
+@pytest.mark.parametrize("mode", ["wal", "persist"])
+def test_what_is_in_the_log_of_the_repositorys_registry_counts(local: Registry, disk: Path, mode: str) -> None:
+    with closing(sqlite3.connect(disk / "hsc/registry.sqlite3")) as conn:
+        conn.execute(f"pragma journal_mode = {mode}")
+        conn.execute("update raw set expTime = 77")
+        conn.commit()
+        before = {path: path.read_bytes() for path in (disk / "hsc").glob("registry*")}
+        assert len(before) > 1
+        import_repo(local, disk / "hsc", archive="disk", run=RUN)
+        assert {path: path.read_bytes() for path in (disk / "hsc").glob("registry*")} == before
+    assert {record["expTime"] for record in local.query("raw")} == {77.0}
 
 
 def test_bad_requests_are_refused_with_what_to_do(registry: Registry, disk: Path, tmp_path: Path) -> None:

@@ -155,7 +155,14 @@ def test_a_thousand_steps_are_not_too_deep(sqlite_url: str) -> None:
 
     story.registry.write(work)
     assert len(lineage(story.registry, "n1000").nodes) == 1001
-    assert len(list(lineage(story.registry, "n0", up=False).tree())) == 1001
+    lines = list(lineage(story.registry, "n0", up=False).tree())
+    assert lines[50:52] == [
+        f"{' ' * 4 * 49}└── became f/n50  [src Ht0_r20p01] (goes on below)",
+        "f/n50  [src Ht0_r20p01]",
+    ]
+    assert [line.split("f/")[1].split()[0] for line in lines if "(goes on below)" not in line] == [
+        f"n{number}" for number in range(1001)
+    ]
 
 
 def test_an_unknown_file_and_an_ambiguous_name_are_errors(story: Story) -> None:
