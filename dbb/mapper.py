@@ -52,6 +52,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dbb.camerafile import check_camera
 from dbb.errors import NotFoundError, UsageError
 from dbb.filetypes import Filetype, read_filetypes
 from dbb.headers import HeaderRule, read_rules
@@ -167,7 +168,10 @@ class Mapper:
         """The camera's own entries, with those of its base that it has not."""
         merged = dict(self._own)
         if self._base is not None:
-            for name, table in self._load(self._base).items():
+            given = self._load(self._base)
+            if "base" in given:
+                raise UsageError(f"mapper {self.name}: {self._base} has a base itself: only one is taken")
+            for name, table in given.items():
                 merged[name] = {**table, **merged[name]} if name in merged else table
         return merged
 
@@ -183,9 +187,11 @@ class Mapper:
 
     def _load(self, path: Path) -> dict[str, Any]:
         try:
-            return tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            found = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"mapper {self.name}: {path} cannot be read: {error}") from error
+        check_camera(found, f"mapper {self.name}: {path}", ERAS)
+        return found
 
     def _get(self, kind: type[_T], *keys: str) -> _T:
         """Return an entry that must be there, and of a kind."""

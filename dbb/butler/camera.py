@@ -16,17 +16,20 @@ COLUMN_TYPES = {"int": "int", "text": "str", "double": "float"}
 
 
 def camera_layout(mapper: Mapper, era: str) -> Layout:
-    """Return the layout of the job registries for the Butlers of `era`."""
+    """Return the layout of the job registries for the Butlers of `era`.
+
+    Raises
+    ------
+    UsageError
+        If the camera's file lacks something, or names what no registry can have.
+    """
     types = [dataset.name for dataset in mapper.calibration_types(eras_of(era))]
-    return Layout(
-        mapper.butler_class,
-        mapper.raw_columns,
-        mapper.visit_columns,
-        mapper.exposure_keys,
-        types,
-        mapper.keys,
-        mapper.calib_root,
-    )
+    columns = mapper.raw_columns, mapper.visit_columns, mapper.exposure_keys
+    given = mapper.butler_class, *columns, types, mapper.keys, mapper.calib_root
+    try:
+        return Layout(*given)
+    except UsageError as error:
+        raise UsageError(f"mapper {mapper.name}: {mapper.file}: {error}") from error
 
 
 def output_entries(mapper: Mapper, era: str, datasets: Sequence[str], run: dict[str, object]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from dbb.errors import UsageError
 from dbb.patterns import Pattern
 
-_FIELD = re.compile(r"%(?:%|\(([A-Za-z_][A-Za-z0-9_]*)\)(?:(?:0([0-9]+))?(d)|(s)))")
+_FIELD = re.compile(r"%(?:%|\(([A-Za-z_][A-Za-z0-9_]*)\)(?:(?:0([0-9]{1,2}))?(d)|(s)))")
 _DIGITS = frozenset("0123456789")
 _DATE = "dddd-dd-dd"
 
@@ -38,7 +38,7 @@ def template_parts(template: str) -> tuple[str | Field, ...]:
     Raises
     ------
     UsageError
-        If a ``%`` begins neither ``%%``, ``%(key)s``, ``%(key)d`` nor ``%(key)0Nd``.
+        If a ``%`` begins neither ``%%``, ``%(key)s``, ``%(key)d`` nor ``%(key)0Nd`` with N below 100.
 
     Examples
     --------

@@ -63,7 +63,7 @@ class Layout:
             )
         names = [*self.raw, *self.visit, *self.exposure, *self.calibrations, *self.calibration_columns]
         if not all(_IDENTIFIER.fullmatch(name) for name in names) or not set(self.raw.values()) <= _TYPES:
-            raise UsageError("the manifest names tables, columns or types that no Gen2 registry can have")
+            raise UsageError("tables, columns or types are named that no Gen2 registry can have")
         if self.calib_root not in {CALIB_FOLDER, "."}:
             raise UsageError(f"calibrations lie in {CALIB_FOLDER} or in . of a repository, not in {self.calib_root!r}")
         if not self.visit or not self.exposure or not {*self.visit, *self.exposure} <= set(self.raw):

@@ -98,7 +98,7 @@ def check_policy(mapper: Mapper, era: str = "both", repo: Path | None = None) ->
     pattern can be read backwards, by samples. Nothing but the camera's files and the configuration is opened.
     """
     camera_layout(mapper, era)  # refuses tables and columns that no registry can have
-    found, names = list(_of_filetypes(mapper)), list(_archive_names(mapper))
+    found, names = [*_of_camera(mapper), *_of_filetypes(mapper)], list(_archive_names(mapper))
     for one in eras_of(era):
         for dataset in mapper.datasets:
             found += _of_entries(mapper, dataset) if dataset.era == one else ()
@@ -118,6 +118,14 @@ def _by_era(problems: Iterable[Problem]) -> list[Problem]:
     for problem in problems:
         eras.setdefault(replace(problem, era=""), set()).update(problem.era.split())
     return sorted(replace(problem, era=" ".join(sorted(found))) for problem, found in eras.items())
+
+
+def _of_camera(mapper: Mapper) -> Iterator[Problem]:
+    about = Problem(mapper.name, "unknown", "", "", "")
+    if mapper.raw_filetype not in mapper.filetypes:
+        yield replace(about, problem=f"raw names {mapper.raw_filetype}, which is no filetype")
+    if mapper.date_column not in mapper.raw_columns:
+        yield replace(about, problem=f"registry.date names {mapper.date_column}, which is no column of registry.raw")
 
 
 def _of_filetypes(mapper: Mapper) -> Iterator[Problem]:
@@ -146,6 +154,10 @@ def _of_pattern(mapper: Mapper, filetype: Filetype, pattern: Pattern, about: Pro
         if isinstance(part, Variable) and part.width and types[part.key] != "int":
             reason = f"{part.key} is {types[part.key]}, so that '7' and '07' would have one name"
             yield replace(about, kind="padding", problem=f"{text!r} pads {part.key}, but {reason}")
+    sample = pattern.expand({key: _SAMPLES[types[key]][0] for key in pattern.keys})
+    if is_safe_path(sample) is None:
+        reason = "without '..', empty parts and any of [ ] * ? \\"
+        yield replace(about, kind="template", problem=f"{text!r} must give a relative path {reason}")
     yield from _lost_keys(mapper, filetype, pattern.keys, text, about)
     lacking = [key for key in RUN_KEYS if key not in pattern.keys]
     if lacking and (len(lacking) < len(RUN_KEYS) or _is_output(mapper, filetype, pattern)):
@@ -311,7 +323,7 @@ def _place_name(mapper: Mapper, dataset: Dataset) -> _Name:
     filetype = mapper.filetypes.get(dataset.filetype)
     known = any(one.name == dataset.name and one.era == dataset.era for one in mapper.datasets)
     family = (_said(mapper, dataset, "same_place") if known else None) or dataset.name
-    root = "calibrations" if dataset.is_calibration else "job"
+    root = "calibrations" if dataset.is_calibration and mapper.calib_root != "." else "job"
     pieces = template_pieces(dataset.template, filetype.types if filetype else {})
     return _Name(dataset.template, pieces, frozenset({root}), dataset.name, dataset.filetype, family, dataset.era)
 

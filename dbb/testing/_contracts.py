@@ -12,6 +12,7 @@ import pytest
 
 from dbb.butler.camera import camera_layout, output_template
 from dbb.butler.exposures import ExposureRows
+from dbb.butler.policycheck import check_policy
 from dbb.errors import HeaderError, PipelineError
 from dbb.filetypes import CONVERTERS, Filetype, load_filetypes
 from dbb.mapper import ERAS, Mapper
@@ -157,6 +158,10 @@ class MapperContract:
         }
         assert wanted <= mapper.header_rules.keys() or not mapper.header_rules
         assert not wanted or mapper.header_rules or mapper.translate is not None
+
+    def test_names_and_templates_can_work_together(self, mapper: Mapper) -> None:
+        """What ``dbb policy check`` finds would go wrong in a job or its harvest."""
+        assert check_policy(mapper) == []
 
     def test_synonyms_stand_for_columns(self, mapper: Mapper) -> None:
         """A synonym of nothing would be an unknown name in every query."""

@@ -272,6 +272,22 @@ FAULTS: dict[str, tuple[Any, ...]] = {
         (CORR, "%(pointing)05d/CORR-%(visit)d%(ccd)d.fits"),
         ("ambiguous", "calexp", "calexp", "cannot be read backwards"),
     ),
+    "a pattern that leaves the archive": (
+        (CALEXP_DIRECTORY, 'directory = "../r${reqnum}/${unitname}/p${attnum:2}/corr"'),
+        ("template", "calexp", "calexp", "must give a relative path"),
+    ),
+    "a template of a number with a million digits": (
+        (CORR, "%(pointing)05d/CORR-%(visit)01000000d-%(ccd)03d.fits"),
+        ("template", "calexp", "calexp", "is none of"),
+    ),
+    "a raw filetype that does not exist": (
+        ('TestMapper"\nraw = "raw"', 'TestMapper"\nraw = "nope"'),
+        ("unknown", "", "", "raw names nope, which is no filetype"),
+    ),
+    "a date that raws do not have": (
+        ('date = "night"', 'date = "nope"'),
+        ("unknown", "", "", "registry.date names nope"),
+    ),
     "a template that is none": (
         ("coadd/%(filter)s", "100%/%(filter)s"),
         ("template", "coadd", "coadd", "is none of"),
@@ -292,6 +308,11 @@ FAULTS: dict[str, tuple[Any, ...]] = {
         ("coadd/%(filter)s/%(patch)s.fits", "raw/%(filter)s-%(patch)s.fits"),
         ('patch = "patch"', 'patch = "str"'),
         ("collision", "coadd", "coadd", "raw can both be 'raw/0000000-000.fits'"),
+    ),
+    "a calibration in the repository itself": (
+        ('date = "night"', 'date = "night"\ncalib_root = "."'),
+        ("BIAS/%(calibDate)s-%(ccd)03d.fits", "raw/%(calibDate)s-%(ccd)03d.fits"),
+        ("collision", "bias", "bias", "raw can both be 'raw/0000000-000.fits'"),
     ),
     "an era's template that is another's": (
         ("notes/%(visit)d.yaml", "coadd/%(visit)d/0,0.fits"),
