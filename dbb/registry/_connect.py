@@ -246,3 +246,39 @@ def insert_missing(conn: sa.Connection, table: sa.Table, rows: Sequence[dict[str
         from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
         conn.execute(sqlite_insert(table).on_conflict_do_nothing(), list(rows))
+
+
+def insert_missing_rows(
+    conn: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[Sequence[object]]
+) -> None:
+    """Insert many rows as `insert_rows` does, but for those whose key is there already."""
+    if not rows:
+        return
+    if conn.dialect.name == "postgresql":
+        insert_missing(conn, table, [dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    prepare = conn.dialect.identifier_preparer
+    names, marks = ", ".join(prepare.quote(column) for column in columns), ", ".join("?" * len(columns))
+    statement = f"INSERT OR IGNORE INTO {prepare.format_table(table)} ({names}) VALUES ({marks})"  # noqa: S608  names only
+    conn.exec_driver_sql(statement, [tuple(row) for row in rows])
+
+
+def run_many(conn: sa.Connection, statement: sa.Executable, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Run an UPDATE or DELETE for each of many rows of plain values at the driver's own speed.
+
+    Parameters
+    ----------
+    conn
+        The caller's transaction.
+    statement
+        All its values are bound by name.
+    rows
+        A value for each name.
+    """
+    if not rows:
+        return
+    compiled = statement.compile(dialect=conn.dialect)  # type: ignore[attr-defined]  # every statement has it
+    if (order := compiled.positiontup) is None:
+        conn.exec_driver_sql(str(compiled), list(rows))
+    else:
+        conn.exec_driver_sql(str(compiled), [tuple(row[name] for name in order) for row in rows])

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from dbb.filetypes import Column
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 TIMESTAMP = sa.Float().with_variant(sa.DateTime(timezone=True), "postgresql")
 """Seconds since 1970 on SQLite, so that differences are seconds; a timestamp on PostgreSQL."""
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -219,8 +219,13 @@ task = sa.Table(
     _name("exec_host"),
     sa.Column("parent_task_id", BIG),
     sa.Column("root_task_id", BIG),
-    sa.Index("ix_task_parent", "parent_task_id"),
+    # unready ready running succeeded failed blocked killed incomplete, and what there is to say of it
+    _name("state"),
+    _name("reason"),
+    sa.Index("ix_task_parent", "parent_task_id", "state"),
     sa.Index("ix_task_label", "name", "label"),
+    # covering: how many jobs and steps of each run are in which state
+    sa.Index("ix_task_state", "root_task_id", "name", "state"),
 )
 opm_used = sa.Table(
     "opm_used",

@@ -13,7 +13,8 @@ from dbb.filetypes import Filetype
 from dbb.mapper import Mapper
 from dbb.plugins import plugins
 from dbb.registry._connect import describe, outside_transaction, run_transaction
-from dbb.registry._tables import SCHEMA_VERSION, dbb_schema, metadata, now
+from dbb.registry._runtables import metadata
+from dbb.registry._tables import SCHEMA_VERSION, dbb_schema, now
 from dbb.registry.filetypes import register_filetypes
 
 

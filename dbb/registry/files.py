@@ -204,10 +204,11 @@ def _insert(
             insert_rows(
                 conn, table, names, [(number, *file.values) for file, number in numbered if file.filetype == name]
             )
-    _insert_corners(conn, [(number, *astuple(file.corners)) for file, number in numbered if file.corners is not None])
+    insert_corners(conn, [(number, *astuple(file.corners)) for file, number in numbered if file.corners is not None])
 
 
-def _insert_corners(conn: sa.Connection, rows: Sequence[tuple[float, ...]]) -> None:
+def insert_corners(conn: sa.Connection, rows: Sequence[tuple[float, ...]]) -> None:
+    """Insert where images lie: rows of a file's id and its corners."""
     if not rows:
         return
     import numpy as np  # not for files that have no corners

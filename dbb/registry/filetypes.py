@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from dbb.errors import ConflictError, UsageError
 from dbb.filetypes import Column, Filetype
 from dbb.patterns import Pattern, parse_pattern
-from dbb.registry._tables import column_type, desfile, metadata, metadata_table, ops_filetype, ops_filetype_metadata
+from dbb.registry._tables import column_type, desfile, metadata_table, ops_filetype, ops_filetype_metadata
 
 RESERVED = frozenset(
     (
@@ -127,6 +127,8 @@ def register_filetypes(conn: sa.Connection, filetypes: Sequence[Filetype], mappe
 
 
 def _check_names(filetype: Filetype) -> None:
+    from dbb.registry._runtables import metadata  # jobs that only read filetypes need not know of runs
+
     wrong = sorted({column.name for column in filetype.columns if column.name.lower() in RESERVED})
     if wrong:
         raise UsageError(f"filetype {filetype.name}: columns {wrong} have names that mean something for every file")

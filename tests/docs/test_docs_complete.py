@@ -20,7 +20,7 @@ from dbb.butler import manifest
 from dbb.butler import spec as job_file
 from dbb.filetypes import CONVERTERS, load_filetypes
 from dbb.query.tokens import KEYWORDS
-from dbb.registry._tables import metadata
+from dbb.registry._runtables import metadata
 from dbb.storage import STAGE_MODES
 from dbb_cli import commands
 from dbb_cli.main import cli

@@ -10,8 +10,23 @@ from registries import execute, rows, small_registry
 from dbb import Registry
 from dbb.registry._tables import SCHEMA_VERSION
 from dbb.registry.migrate import migrate
+from dbb.registry.provenance import ensure_task
 
+_RUN_TABLES = (
+    *("attempt_state", "pfw_attempt_label", "pfw_attempt_val", "pfw_block", "pfw_job", "pfw_wrapper", "pfw_exec"),
+    *("pfw_data_query", "task_message", "compress_task", "event_log", "planned_file", "pending_use"),
+)
+_BACK_TO_3 = (
+    *(f"drop table {name}" for name in _RUN_TABLES),
+    "drop index ix_task_state",
+    "drop index ix_task_parent",
+    "create index ix_task_parent on task (parent_task_id)",
+    "alter table task drop column state",
+    "alter table task drop column reason",
+    "update dbb_schema set version = 3",
+)
 _BACK_TO_1 = (
+    *_BACK_TO_3,
     *(f"drop table {name}" for name in ("opm_used", "opm_was_derived_from", "tar_member", "refcat", "task")),
     "drop index ix_desfile_task",
     "drop index ix_image_corners_cell",
@@ -76,7 +91,20 @@ def test_a_registry_of_schema_2_gets_the_cells_of_a_new_one(registry_url: str) -
     with small_registry(registry_url, "hsc_raw") as registry:
         cells = _add_raws(registry)
         execute(registry, "update image_corners set cell = 1")
-        execute(registry, "update dbb_schema set version = 2")
+        for statement in (*_BACK_TO_3, "update dbb_schema set version = 2"):
+            execute(registry, statement)
     assert migrate(registry_url) == (2, SCHEMA_VERSION)
     with Registry(registry_url) as migrated:
         assert rows(migrated, "select desfile_id, cell from image_corners") == cells
+
+
+def test_a_registry_of_schema_3_gets_the_tables_of_runs_and_its_tasks_are_done(registry_url: str) -> None:
+    with small_registry(registry_url) as registry:
+        registry.write(lambda conn: ensure_task(conn, "harvest", "Ht0_r11p95 abc"))
+        fresh, task = _shape(registry), rows(registry, "select * from task")
+        for statement in _BACK_TO_3:
+            execute(registry, statement)
+    assert migrate(registry_url) == (3, SCHEMA_VERSION)
+    with Registry(registry_url) as migrated:
+        assert _shape(migrated) == fresh
+        assert rows(migrated, "select * from task") == task

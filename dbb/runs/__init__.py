@@ -1,0 +1,1 @@
+"""What the registry remembers of runs: begun, merged from the events of jobs, and shown."""

@@ -1,0 +1,248 @@
+"""Rows of tasks: finding those of jobs, and changing their states, up to the block and the attempt they belong to."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from dbb.registry._connect import one_of, run_many
+from dbb.registry._runtables import RUSAGE, attempt_state, event_log, pfw_block, pfw_exec, pfw_job, pfw_wrapper
+from dbb.registry._tables import now, pfw_attempt, task
+from dbb.registry.runs import Run
+from dbb.runs.facts import Facts, JobRows, State
+from dbb.runs.states import (
+    BLOCKED,
+    FAILED,
+    INCOMPLETE,
+    KILLED,
+    OPEN,
+    READY,
+    RUNNING,
+    STATES,
+    STATUS_DELETED,
+    STATUS_FAILED,
+    STATUS_LOST,
+    STATUS_OK,
+    SUCCEEDED,
+    WAITING,
+    summary,
+)
+
+_EXEC = ("cmdargs", "version", *RUSAGE)
+_LEFT_BEHIND = {FAILED: BLOCKED, BLOCKED: BLOCKED, KILLED: INCOMPLETE, INCOMPLETE: INCOMPLETE}
+"""By the state of a whole that ended, that of the parts that it never began."""
+
+
+def moment(time: float | None, dialect: str) -> float | dt.datetime | None:
+    """Return seconds since 1970 as columns of times hold them."""
+    return dt.datetime.fromtimestamp(time, dt.UTC) if time is not None and dialect == "postgresql" else time
+
+
+def seconds(time: Any) -> float | None:
+    """Return what a column of times holds as seconds since 1970; the inverse of `moment`."""
+    return time.timestamp() if isinstance(time, dt.datetime) else time
+
+
+def find_jobs(conn: sa.Connection, wanted: Collection[tuple[Run, str]]) -> dict[tuple[Run, str], JobRows]:
+    """Return the rows of jobs by run and name; those that no run of the registry has are left out.
+
+    Notes
+    -----
+    Three statements.
+    """
+    names = list({name for _, name in wanted})
+    select = (
+        sa.select(
+            *(pfw_attempt.c[name] for name in ("id", "unitname", "reqnum", "attnum", "task_id")),
+            pfw_job.c.pfw_block_task_id,
+            task.c.id.label("job_id"),
+            task.c.label,
+        )
+        .where(pfw_job.c.task_id == task.c.id, pfw_attempt.c.id == pfw_job.c.pfw_attempt_id)
+        .where(task.c.name == "job", one_of(task.c.label, names, conn.dialect.name))
+    )
+    found: dict[tuple[Run, str], JobRows] = {}
+    for row in conn.execute(select):
+        key = Run(row.unitname, row.reqnum, row.attnum), row.label
+        if key in wanted:
+            found[key] = JobRows(row.id, row.task_id, row.pfw_block_task_id, row.job_id)
+    by_task = {job.task: job for job in found.values()}
+    mine = one_of(pfw_wrapper.c.pfw_job_task_id, list(by_task), conn.dialect.name)
+    wrapper = pfw_wrapper.c
+    for number, wrapnum, job in conn.execute(
+        sa.select(wrapper.task_id, wrapper.wrapnum, wrapper.pfw_job_task_id).where(mine)
+    ):
+        by_task[job].wrappers[wrapnum] = number
+    execs = sa.select(
+        pfw_exec.c.task_id, pfw_exec.c.execnum, pfw_exec.c.pfw_wrapper_task_id, pfw_exec.c.pfw_job_task_id
+    )
+    for number, execnum, step, job in conn.execute(
+        execs.where(pfw_exec.c.pfw_wrapper_task_id == wrapper.task_id).where(mine)
+    ):
+        by_task[job].execs[step, execnum] = number
+    return found
+
+
+def begin_again(conn: sa.Connection, jobs: Sequence[JobRows]) -> None:
+    """Forget the states of jobs of which a later try is known; what they made and said stays."""
+    if not jobs:
+        return
+    dialect = conn.dialect.name
+    steps = [number for job in jobs for number in job.wrappers.values()]
+    execs = [number for job in jobs for number in job.execs.values()]
+    nothing = dict.fromkeys(("reason", "status", "start_time", "end_time", "exec_host"))
+    tasks = [*(job.task for job in jobs), *steps, *execs]
+    conn.execute(sa.update(task).where(one_of(task.c.id, tasks, dialect)).values(state=READY, **nothing))
+    mine = one_of(pfw_exec.c.task_id, execs, dialect)
+    conn.execute(sa.update(pfw_exec).where(mine).values(dict.fromkeys(_EXEC)))
+
+
+def write_states(conn: sa.Connection, states: Mapping[int, State]) -> None:
+    """Change tasks to what was last said of each."""
+    given: dict[str, sa.BindParameter[Any]] = {name: sa.bindparam(f"new_{name}") for name in State._fields}
+    statement = (
+        sa.update(task)
+        .where(task.c.id == sa.bindparam("task"))
+        .values(
+            state=given["state"],
+            reason=given["reason"],
+            status=given["status"],
+            end_time=given["end"],
+            start_time=sa.func.coalesce(sa.cast(given["start"], task.c.start_time.type), task.c.start_time),
+            exec_host=sa.func.coalesce(sa.cast(given["host"], sa.Text), task.c.exec_host),
+        )
+    )
+    dialect = conn.dialect.name
+    rows = [
+        {
+            "task": number,
+            "new_state": one.state,
+            "new_reason": one.reason,
+            "new_status": one.status,
+            "new_end": moment(one.end, dialect),
+            "new_start": moment(one.start, dialect),
+            "new_host": one.host,
+        }
+        for number, one in sorted(states.items())
+    ]
+    run_many(conn, statement, rows)
+
+
+def write_execs(conn: sa.Connection, execs: Mapping[int, Mapping[str, Any]]) -> None:
+    """Note with which arguments programs ran, in which version, and what they used of the machine."""
+    given: dict[str, Any] = {
+        name: sa.func.coalesce(sa.cast(sa.bindparam(f"new_{name}"), pfw_exec.c[name].type), pfw_exec.c[name])
+        for name in _EXEC
+    }
+    statement = sa.update(pfw_exec).where(pfw_exec.c.task_id == sa.bindparam("task")).values(given)
+    columns = [(f"new_{name}", name) for name in _EXEC]
+    rows = [
+        {"task": number, **{given: known.get(name) for given, name in columns}}
+        for number, known in sorted(execs.items())
+    ]
+    run_many(conn, statement, rows)
+
+
+def leave_behind(conn: sa.Connection, facts: Facts) -> None:
+    """End what belongs to a job or step that ended badly, and was not said to have ended itself."""
+    jobs = {number: (job, said.state) for number, (job, said) in facts.jobs.items() if said.state in _LEFT_BEHIND}
+    steps = {number: said.state for number, said in facts.steps.items() if said.state in _LEFT_BEHIND}
+    end_children(conn, {number: state for number, (_, state) in jobs.items()})
+    for job, state in jobs.values():
+        steps |= {number: state for number in job.wrappers.values() if number not in steps}
+    end_children(conn, steps)
+
+
+def end_children(conn: sa.Connection, parents: Mapping[int, str]) -> None:
+    """End the open tasks below tasks that ended in the given states: what runs is killed, the rest never began."""
+    for state in sorted(set(parents.values())):
+        numbers = sorted(number for number, one in parents.items() if one == state)
+        below = one_of(task.c.parent_task_id, numbers, conn.dialect.name)
+        end_tasks(conn, below, _LEFT_BEHIND[state], STATUS_LOST)
+
+
+def end_tasks(
+    conn: sa.Connection, which: sa.ColumnElement[bool], waiting: str, status: int, reason: str | None = None
+) -> None:
+    """End the open tasks among `which`: what runs is killed, what has not begun gets the state `waiting`."""
+    killed = {"state": KILLED, "status": status, "end_time": now(conn.dialect.name), "reason": reason}
+    conn.execute(sa.update(task).where(which, task.c.state == RUNNING).values(killed))
+    conn.execute(sa.update(task).where(which, task.c.state.in_(WAITING)).values(state=waiting, reason=reason))
+
+
+def roll_up(conn: sa.Connection, blocks: Collection[int], roots: Collection[int], began: Mapping[int, float]) -> None:
+    """Make blocks, and the attempts whose tasks are `roots`, what the jobs and blocks below them are.
+
+    Parameters
+    ----------
+    conn
+        The caller's transaction.
+    blocks, roots
+        Ids of tasks below which something changed.
+    began
+        When jobs below them began, in seconds since 1970; the earliest counts.
+
+    Notes
+    -----
+    As long as something below is open this looks at no more than one task of each state.
+    """
+    for level in (blocks, roots):
+        states = _states_below(conn, level)
+        for number, there in states.items():
+            _settle(conn, number, summary(there), began.get(number))
+    done = _attempts(conn, roots)
+    for attempt, state in done.items():
+        verdict = "NEW" if state in OPEN else "PASS" if state == SUCCEEDED else "FAIL"
+        of_attempt = attempt_state.c.pfw_attempt_id == attempt
+        conn.execute(sa.update(attempt_state).where(of_attempt).values(processing_state=verdict))
+
+
+def _states_below(conn: sa.Connection, tasks: Iterable[int]) -> dict[int, dict[str, int]]:
+    child = task.alias("child")
+    present = [
+        sa.exists().where(child.c.parent_task_id == task.c.id, child.c.state == state).label(state) for state in STATES
+    ]
+    mine = one_of(task.c.id, sorted(tasks), conn.dialect.name)
+    rows = conn.execute(sa.select(task.c.id, *present).where(mine).order_by(task.c.id))
+    return {number: dict(zip(STATES, map(int, there), strict=True)) for number, *there in rows}
+
+
+def _settle(conn: sa.Connection, number: int, state: str, began: float | None) -> None:
+    dialect = conn.dialect.name
+    values: dict[str, Any] = {"state": state, "status": None, "end_time": None, "reason": None}
+    if began is not None:
+        first = moment(began, dialect)
+        known = task.c.start_time
+        values["start_time"] = sa.case((sa.or_(known.is_(None), known > first), first), else_=known)
+    if state not in OPEN:
+        below = task.alias("below")
+        last = sa.select(sa.func.max(below.c.end_time)).where(below.c.parent_task_id == number).scalar_subquery()
+        status = STATUS_OK if state == SUCCEEDED else STATUS_LOST if state == KILLED else STATUS_FAILED
+        # what its operator deleted stays deleted
+        deleted = sa.and_(sa.literal(state == KILLED), task.c.status == STATUS_DELETED)
+        values |= {"end_time": last, "status": sa.case((deleted, STATUS_DELETED), else_=status)}
+    conn.execute(sa.update(task).where(task.c.id == number).values(values))
+
+
+def _attempts(conn: sa.Connection, roots: Collection[int]) -> dict[int, str]:
+    mine = one_of(pfw_attempt.c.task_id, sorted(roots), conn.dialect.name)
+    rows = conn.execute(sa.select(pfw_attempt.c.id, task.c.state).where(task.c.id == pfw_attempt.c.task_id, mine))
+    return {row.id: row.state for row in rows}
+
+
+def count_tries(conn: sa.Connection, jobs: Sequence[JobRows]) -> None:
+    """Note for each job how many event files of it are known, and the last try among them."""
+    log = event_log.c
+    mine = one_of(log.job_task_id, [job.task for job in jobs], conn.dialect.name)
+    select = sa.select(log.job_task_id, sa.func.max(log.trynum), sa.func.count()).where(mine).group_by(log.job_task_id)
+    known = {number: (latest, count) for number, latest, count in conn.execute(select)}
+    for job in jobs:
+        job.latest, job.tries = known.get(job.task, (0, 0))
+
+
+def block_tasks(attempt: int) -> sa.Select[tuple[int]]:
+    """Return the statement that gives the tasks of an attempt's blocks."""
+    return sa.select(pfw_block.c.task_id).where(pfw_block.c.pfw_attempt_id == attempt)

@@ -1,0 +1,64 @@
+"""What a registry says, with names in place of the numbers of rows and without the moments of registering."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from dbb import Registry
+
+_MOMENTS = {"created_date", "submittime", "message_time", "path"}
+
+
+def story(registry: Registry) -> dict[str, list[tuple[Any, ...]]]:
+    """Return all rows so that those of two registries are equal if they say the same."""
+    tables = sa.MetaData()
+    with registry.read() as conn:
+        tables.reflect(conn)
+        names = _Names(conn, tables)
+        return {
+            name: sorted((names.told(table, row) for row in conn.execute(sa.select(table))), key=repr)
+            for name, table in tables.tables.items()
+        }
+
+
+class _Names:
+    def __init__(self, conn: sa.Connection, tables: sa.MetaData) -> None:
+        task, file, attempt = (tables.tables[name] for name in ("task", "desfile", "pfw_attempt"))
+        self._attempts = {
+            row.id: f"{row.unitname}_r{row.reqnum}p{row.attnum}" for row in conn.execute(sa.select(attempt))
+        }
+        wrapnums = {row[0]: row[1] for row in conn.execute(sa.text("select task_id, wrapnum from pfw_wrapper"))}
+        rows = {row.id: row for row in conn.execute(sa.select(task))}
+        self._tasks = {number: self._path(rows, wrapnums, number) for number in rows}
+        self._files = {
+            row.id: (self._tasks.get(row.wgb_task_id), row.filename, row.compression, row.md5sum)
+            for row in conn.execute(sa.select(file))
+        }
+
+    @staticmethod
+    def _path(rows: dict[int, Any], wrapnums: dict[int, int], number: int | None) -> str:
+        parts = []
+        while number is not None:
+            parts.append(f"{rows[number].name}:{wrapnums.get(number, rows[number].label)}")
+            number = rows[number].parent_task_id
+        return "/".join(reversed(parts))
+
+    def told(self, table: sa.Table, row: Any) -> tuple[Any, ...]:
+        told = []
+        for column, value in row._mapping.items():
+            if column in _MOMENTS - ({"path"} if table.name == "file_archive_info" else set()):
+                continue
+            kind = f"{table.name}.id" if column == "id" else column
+            if value is None:
+                told.append(None)
+            elif kind.endswith("task_id") or kind == "task.id":
+                told.append(self._tasks[value])
+            elif kind.endswith("desfile_id") or kind == "desfile.id":
+                told.append(self._files[value])
+            elif kind in {"pfw_attempt_id", "pfw_attempt.id"}:
+                told.append(self._attempts[value])
+            else:
+                told.append(value)
+        return tuple(told)
