@@ -11,6 +11,8 @@ from dbb.pipeline.model import Pipeline, Tree, Value
 from dbb.pipeline.scope import Scope
 from dbb.pipeline.values import expand, list_items, render
 
+FILE_NAME = re.compile(r"\$\{file\.([^.${}]+)\.fullname[:}]", re.IGNORECASE)
+"""Where a text asks for the path of a file section's files."""
 _EXEC = re.compile(r"exec_([0-9]{1,9})")
 
 
@@ -71,6 +73,16 @@ def execs_of(pipeline: Pipeline, module: str, tree: Mapping[str, Value], scope: 
     return found
 
 
+def file_reference(text: str) -> FileRef | None:
+    """Return what ``file.nick`` or ``list.name.nick`` refers to, or None for any other text."""
+    parts = text.strip().lower().split(".")
+    if parts[0] == "file" and len(parts) >= 2:
+        return FileRef("", parts[1])  # real files also write file.nick.fullname
+    if parts[0] == "list" and len(parts) >= 3:
+        return FileRef(parts[1], parts[2])
+    return None
+
+
 def inputs_of(execs: Sequence[Exec]) -> list[FileRef]:
     """Return what a module reads and neither the same nor an earlier exec of it has written."""
     written: set[FileRef] = set()
@@ -93,11 +105,9 @@ def _references(pipeline: Pipeline, module: str, name: str, tree: Tree, key: str
     text = render(expand(str(value), scope).parts, {})
     found = []
     for item in list_items(text):
-        parts = item.lower().split(".")
-        if parts[0] == "file" and len(parts) >= 2:
-            found.append(FileRef("", parts[1]))  # real files also write file.nick.fullname
-        elif parts[0] == "list" and len(parts) >= 3:
-            found.append(FileRef(parts[1], parts[2]))
+        reference = file_reference(item)
+        if reference is not None:
+            found.append(reference)
         elif item:
             raise PipelineError(
                 f"module {module}, {name}, {key}: {item!r} is neither file.nick nor list.name.nick",

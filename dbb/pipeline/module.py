@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
 from dbb.errors import PipelineError
 from dbb.pipeline.cmdline import Command, compile_command
-from dbb.pipeline.execs import Exec, FileRef, execs_of, inputs_of, outputs_of
+from dbb.pipeline.execs import FILE_NAME, Exec, FileRef, execs_of, inputs_of, outputs_of
 from dbb.pipeline.fillers import Filler
 from dbb.pipeline.lines import LineIndex
 from dbb.pipeline.listfiles import compile_list, divided
@@ -20,9 +19,8 @@ from dbb.pipeline.quanta import Compiled, FilePlan, ListFilePlan, OutputTraits
 from dbb.pipeline.scope import Scope
 from dbb.pipeline.section import Section
 from dbb.pipeline.sources import Sources
+from dbb.pipeline.traits import REPOSITORY_MODULE, ModuleTraits, module_traits
 from dbb.pipeline.values import Hole, expand, expand_all, list_items, render
-
-_FILE_NAME = re.compile(r"\$\{file\.([^.${}]+)\.fullname[:}]", re.IGNORECASE)
 
 
 class Module:
@@ -68,7 +66,7 @@ class Module:
         PipelineError
             If ``loopobj`` has no lines, or its keys are not those of ``wrapperloop``.
         """
-        if not self._execs:
+        if not self._execs and self.name != REPOSITORY_MODULE:
             raise self._error("it has no exec section, so nothing can run")
         if not self._loop_names:
             return [{}]
@@ -124,6 +122,10 @@ class Module:
             loop_file=loop_file,
         )
 
+    def traits(self, compiled: Compiled) -> ModuleTraits:
+        """Return what holds for all of the module's quanta once they run."""
+        return module_traits(self.name, compiled, self._execs, self._scope)
+
     def _command(self, one: Exec, scope: Scope) -> Command:
         place = functools.partial(self._sources.pipeline.place, "module", self.name)
         wrapper, patch_style = subtree(self.tree, "wrapper"), self._text("patch_style")
@@ -163,7 +165,7 @@ class Module:
     def _files(self, naming: Scope, whole: Scope) -> dict[str, FilePlan]:
         outputs = {one.nick for one in outputs_of(self._execs)}
         needed = {one.nick: one for one in (*inputs_of(self._execs), *outputs_of(self._execs))}
-        for nick in _FILE_NAME.findall(" ".join(_texts(self.tree))):
+        for nick in FILE_NAME.findall(" ".join(_texts(self.tree))):
             needed.setdefault(nick.lower(), FileRef("", nick.lower()))
         for nick in subtree(self.tree, "file"):
             needed.setdefault(nick, FileRef("*", nick))

@@ -16,6 +16,7 @@ from dbb.pipeline.module import Module, module_scope
 from dbb.pipeline.quanta import Quantum, QuantumMaker
 from dbb.pipeline.scope import Scope
 from dbb.pipeline.sources import RegistrySource, Sources
+from dbb.pipeline.traits import ModuleTraits
 from dbb.pipeline.values import UnsettledNameError, expand, list_items, render
 from dbb.pipeline.workflow import Instance, Workflow
 
@@ -82,6 +83,7 @@ class _Planner:
         self._sources = Sources(pipeline, self._root, registry, scratch)
         self._progress = progress or (lambda _: None)
         self._instances: list[Instance] = []
+        self._modules: dict[str, ModuleTraits] = {}
         self._names = NameBook(_patterns(self._root))
 
     def workflow(self) -> Workflow:
@@ -94,7 +96,7 @@ class _Planner:
         for job in jobs.jobs:
             with self.collecting():
                 self._names.check_job(job, [self._instances[wrapnum - 1] for wrapnum in job.wrapnums])
-        return Workflow(run, self._instances, jobs.jobs)
+        return Workflow(run, self._instances, jobs.jobs, self._modules)
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
@@ -151,8 +153,10 @@ class _Planner:
         except UnsettledNameError:
             for number, loop in enumerate(loops, wrapnum + 1):
                 compiled = module.compile(loop)
+                self._modules[module.name] = module.traits(compiled)
                 yield QuantumMaker(compiled, self._wanted(module, compiled.files)).make(number, loop)
             return
+        self._modules[module.name] = module.traits(compiled)
         maker = QuantumMaker(compiled, self._wanted(module, compiled.files))
         for number, loop in enumerate(loops, wrapnum + 1):
             yield maker.make(number, loop)

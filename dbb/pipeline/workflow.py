@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from dbb.pipeline.traits import ModuleTraits
 
 Argument: TypeAlias = "str | dict[str, Any]"
 """A word of a command line; ``{"head": …}`` or ``{"join": […]}`` where only the running step knows it."""
@@ -220,11 +223,14 @@ class Workflow:
         All quanta, by `Instance.wrapnum`.
     jobs
         All jobs, by `Job.jobnum`.
+    modules
+        What holds for all quanta of each module.
     """
 
     run: Mapping[str, int | str]
     instances: Sequence[Instance]
     jobs: Sequence[Job]
+    modules: Mapping[str, ModuleTraits] = field(default_factory=dict)
 
     def instance(self, wrapnum: int) -> Instance:
         """Return one quantum by its number."""
@@ -241,6 +247,7 @@ class Workflow:
             "run": dict(self.run),
             "instances": [one.as_dict() for one in self.instances],
             "jobs": [one.as_dict() for one in self.jobs],
+            "modules": {name: one.as_dict() for name, one in self.modules.items()},
         }
 
     def as_json(self) -> Iterator[str]:
@@ -252,4 +259,4 @@ class Workflow:
         yield '\n], "jobs": ['
         for number, job in enumerate(self.jobs):
             yield (",\n" if number else "\n") + encode(job.as_dict())
-        yield "\n]}\n"
+        yield f'\n], "modules": {encode({name: one.as_dict() for name, one in self.modules.items()})}}}\n'

@@ -299,7 +299,7 @@ def test_a_workflow_as_json_has_what_its_dictionary_has() -> None:
     workflow = made(**settings("calib", "coadd", module={"calib": calexps(), "coadd": coadds()}))
     whole: dict[str, Any] = json.loads("".join(workflow.as_json()))
     assert whole == json.loads(json.dumps(workflow.as_dict()))
-    assert set(whole) == {"schema", "run", "instances", "jobs"}
+    assert set(whole) == {"schema", "run", "instances", "jobs", "modules"}
 
 
 def test_large_blocks_are_kept_apart_by_one_empty_job_instead_of_a_dependency_for_each_pair() -> None:

@@ -1,0 +1,27 @@
+"""The plain values at the top of a pipeline, for those who run it."""
+
+from __future__ import annotations
+
+from dbb.errors import VariableError
+from dbb.pipeline.defaults import prepared
+from dbb.pipeline.model import Pipeline, Tree, subtree
+from dbb.pipeline.scope import Scope
+from dbb.pipeline.values import expand, render
+
+
+def settings_of(pipeline: Pipeline) -> dict[str, str]:
+    """Return the values at top level with their variables replaced; those that need a module are left out."""
+    scope = Scope(prepared(pipeline.tree))
+    found = {}
+    for key, value in scope.root.items():
+        if not isinstance(value, dict):
+            try:
+                found[key] = render(expand(str(value), scope).parts, {})
+            except VariableError:
+                continue
+    return found
+
+
+def message_section(pipeline: Pipeline) -> Tree:
+    """Return the section ``qcf``: patterns for messages in what programs print."""
+    return subtree(pipeline.tree, "qcf")
