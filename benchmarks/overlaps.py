@@ -6,13 +6,15 @@ A survey of 100 ccds a visit, over 2000 square degrees across right ascension 0,
 kept between runs. Sides take turns on the same random patches, in one process, imports and first use left out:
 
 * floor: plain ``sqlite3``, the rows of the table ``overlap`` joined to what the same question returns
-* table: `Registry.query` with a computed overlap version
-* live: `Registry.query` with the corners
+* found: the exposures that overlap, from the corners: candidates by the index, the exact test, visits and ccds
+* table: `Registry.query` with a computed overlap version, from the text of the question to records
+* live: the same with the corners
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import sqlite3
 import statistics
@@ -23,9 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from report import Target, table, verdicts
 
 from dbb import Registry
+from dbb.query.bounds import Box
+from dbb.registry.corners import live_overlaps
 from dbb.sky.cells import image_cells
+from dbb.sky.polygons import unit_vectors
+from dbb.sky.skymap import parse_skymap
 
 CCDS = 100
 WIDTH, HEIGHT = 0.18, 0.09  # degrees
@@ -46,6 +53,13 @@ FROM overlap o JOIN hsc_raw t ON t.visit = o.visit AND t.ccd = o.ccd JOIN desfil
     LEFT JOIN file_archive_info i ON i.desfile_id = d.id LEFT JOIN pfw_attempt a ON a.id = d.pfw_attempt_id
 WHERE o.overlap_version_id = ? AND o.tract = ? AND o.patch = ? ORDER BY t.visit, t.ccd, t.desfile_id
 """
+LABELS = {
+    "floor": "floor: sqlite3, the table of overlaps joined to the files",
+    "found": "exposures found from the corners",
+    "table": "`Registry.query`, overlaps in a table",
+    "live": "`Registry.query`, overlaps from the corners",
+}
+BATCH = 50_000
 WHERE = "tract = {} AND patch = '{}'"
 
 
@@ -105,9 +119,9 @@ def register(path: Path, visits: int) -> None:
                 for number, place, cell in zip(ids, places.tolist(), image_cells(places).tolist(), strict=True)
             ),
         }
-        for table, values in rows.items():
-            slots = ", ".join("?" * (table.count(",") + 1))
-            db.executemany(f"INSERT INTO {table} VALUES ({slots})", values)
+        for target, values in rows.items():
+            slots = ", ".join("?" * (target.count(",") + 1))
+            db.executemany(f"INSERT INTO {target} VALUES ({slots})", values)
     db.execute("COMMIT")
     db.close()
     say(f"{visits * CCDS} exposures registered in {time.perf_counter() - began:.1f} s")
@@ -124,31 +138,65 @@ def patches(db: sqlite3.Connection, version: int, number: int) -> list[tuple[int
 
 
 def measure(path: Path, number: int) -> dict[str, list[float]]:
-    """Ask every side about the same patches, in turns; give seconds."""
+    """Ask every side about the same patches, in turns; give seconds, and numbers of rows."""
     with Registry(f"sqlite:///{path}") as registry, sqlite3.connect(path) as db:
-        db.execute("PRAGMA cache_size=-32000")
-        versions = dict(db.execute("SELECT name, id FROM overlap_version"))
+        db.execute("PRAGMA cache_size=-32000")  # as dbb has it
+        version = dict(db.execute("SELECT name, id FROM overlap_version"))["table"]
+        [(skymap,)] = db.execute("SELECT skymap FROM overlap_version WHERE name = 'live'").fetchall()
+        raw = registry.filetype("raw")
+
+        def find(tract: int, patch: str) -> list[Any]:
+            with registry.read() as conn:
+                box = Box(frozenset({(tract, tract)}), frozenset({patch}))
+                return live_overlaps(registry, conn, raw, skymap, (box,))
+
+        def ask(overlaps: str) -> Callable[[int, str], list[Any]]:
+            return lambda tract, patch: registry.query("raw", where=WHERE.format(tract, patch), overlaps=overlaps)
+
         sides: dict[str, Callable[[int, str], list[Any]]] = {
-            "floor": lambda tract, patch: db.execute(FLOOR, (versions["table"], tract, patch)).fetchall(),
-            "table": lambda tract, patch: registry.query("raw", where=WHERE.format(tract, patch), overlaps="table"),
-            "live": lambda tract, patch: registry.query("raw", where=WHERE.format(tract, patch), overlaps="live"),
+            "floor": lambda tract, patch: db.execute(FLOOR, (version, tract, patch)).fetchall(),
+            "found": find,
+            "table": ask("table"),
+            "live": ask("live"),
         }
-        times: dict[str, list[float]] = {side: [] for side in sides}
-        times["rows"] = []
-        for place in range(number + 1):
-            tract, patch = patches(db, versions["table"], number + 1)[place]
-            found = {}
-            for side in random.Random(place).sample(list(sides), len(sides)):
-                best = []
-                for _ in range(3):
-                    began = time.perf_counter()
-                    found[side] = sides[side](tract, patch)
-                    best.append(time.perf_counter() - began)
-                if place:
-                    times[side].append(min(best))
-            assert len({len(rows) for rows in found.values()}) == 1, found
-            times["rows"] += [len(found["floor"])] if place else []
+        times: dict[str, list[float]] = {side: [] for side in (*sides, "rows")}
+        for place, (tract, patch) in enumerate(patches(db, version, number + 1)):
+            turns, counts = take_turns(sides, tract, patch)
+            if place:  # the first time is for imports and caches
+                for side, seconds in turns.items():
+                    times[side].append(seconds)
+                times["rows"].append(counts["floor"])
+            assert len(set(counts.values())) == 1, counts
         return times
+
+
+def take_turns(
+    sides: dict[str, Callable[[int, str], list[Any]]], tract: int, patch: str
+) -> tuple[dict[str, float], dict[str, int]]:
+    """Let all sides answer one question three times, in random order; give the best time and the number of rows."""
+    seconds, counts = dict.fromkeys(sides, math.inf), {}
+    for turn in range(3):
+        for side in random.Random(f"{tract} {patch} {turn}").sample(list(sides), len(sides)):
+            began = time.perf_counter()
+            found = sides[side](tract, patch)
+            seconds[side] = min(seconds[side], time.perf_counter() - began)
+            counts[side] = len(found)
+    return seconds, counts
+
+
+def measure_all_sky(images: int) -> tuple[float, int]:
+    """Find the overlaps of images all over the sky; give seconds and their number."""
+    sky = parse_skymap(SKYMAP, "benchmark")
+    chance, found, seconds = np.random.default_rng(3), 0, 0.0
+    for _ in range(0, images, BATCH):
+        ra, dec = chance.uniform(0, 360, BATCH), np.degrees(np.arcsin(chance.uniform(-1, 1, BATCH)))
+        north = dec[:, None] + np.array([-1, -1, 1, 1]) * HEIGHT / 2
+        east = ra[:, None] + np.array([-1, 1, 1, -1]) * WIDTH / 2 / np.cos(np.radians(dec))[:, None]
+        polygons = unit_vectors(east, np.clip(north, -90, 90))
+        began = time.perf_counter()
+        found += len(sky.overlaps(polygons)[0])
+        seconds += time.perf_counter() - began
+    return seconds, found
 
 
 def say(text: str) -> None:
@@ -167,14 +215,20 @@ def main() -> None:
     if not path.exists():
         build(path, given.visits)
     times = measure(path, given.patches)
-    middle = {side: statistics.median(values) for side, values in times.items()}
     with sqlite3.connect(path) as db:
         [(exposures,)] = db.execute("SELECT count(*) FROM image_corners").fetchall()
-    sys.stdout.write(f"{exposures} exposures known by corners; median of {given.patches} patches, ")
-    sys.stdout.write(f"{middle['rows']:.0f} exposures each\n\n| side | ms | times the floor |\n| --- | --- | --- |\n")
-    for side in ("floor", "table", "live"):
-        ratio = statistics.median(a / b for a, b in zip(times[side], times["floor"], strict=True))
-        sys.stdout.write(f"| {side} | {middle[side] * 1000:.2f} | {ratio:.2f} |\n")
+    middle = {side: statistics.median(values) for side, values in times.items()}
+    ratios = {
+        side: statistics.median(a / b for a, b in zip(times[side], times["floor"], strict=True)) for side in LABELS
+    }
+    rows = [[text, f"{middle[side] * 1000:.2f}", f"{ratios[side]:.1f}"] for side, text in LABELS.items()]
+    seconds, found = measure_all_sky(exposures)
+    sys.stdout.write(
+        f"{exposures} exposures known by corners; medians of {given.patches} patches of {middle['rows']:.0f}.\n\n"
+        f"{table(['', 'ms', 'times the floor'], rows)}\n"
+        f"`SkyMap.overlaps` of {exposures} images all over the sky: {seconds:.1f} s, {found} overlaps.\n\n"
+        f"{verdicts([Target('finding the exposures of a patch against the floor', ratios['found'], 3)])}"
+    )
 
 
 if __name__ == "__main__":

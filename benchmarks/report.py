@@ -82,7 +82,7 @@ class Target:
 
     def cells(self) -> list[str]:
         """Give the cells of a table row."""
-        value = "" if self.value is None else f"{self.value:.3g} {self.unit}"
+        value = "" if self.value is None else f"{self.value:{'.0f' if self.value >= 100 else '.3g'}} {self.unit}"
         return [self.text, value, f"{'≥' if self.at_least else '≤'} {self.limit:g} {self.unit}", self.verdict]
 
 
@@ -132,6 +132,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([cells[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *cells[1:]]) + "\n"
 
 
+def verdicts(held: Sequence[Target]) -> str:
+    """Lay out targets as a Markdown table."""
+    return table(["", "measured", "limit", ""], [target.cells() for target in held])
+
+
 def markdown(results: Results, machine: str) -> str:
     """Write the whole report."""
     sizes = results.sizes()
@@ -166,7 +171,7 @@ Small processes (seconds):
 {table(["", "s"], small)}
 Targets:
 
-{table(["", "measured", "limit", ""], [target.cells() for target in targets(results)])}"""
+{verdicts(targets(results))}"""
 
 
 def _cell(value: float | None, spec: str) -> str:

@@ -1,8 +1,10 @@
 """Measure what a job's registry and repository cost, beside the floor, the Gen2 way and the Gen3 Butler.
 
     python benchmarks/run.py [--sizes 100,1000,10000,100000] [--repeats 3] [--gen3 VENV|skip] [--work DIR]
+    python benchmarks/run.py --parts overlaps,refcats
 
-All sides take turns, each as a process of its own. Written are ``results.json``, ``table.md`` and the chart.
+All sides take turns, each as a process of its own. Written are ``results.json``, ``table.md`` and the chart, and for
+each of the other parts, which are programs of their own here, what it prints.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 from dataclasses import asdict
@@ -26,11 +29,18 @@ from report import HUNDRED, Results, markdown
 from survey import CCDS, Job
 
 ROOT = Path(__file__).parent.parent
+REPOSITORY = "repository"
+PARTS = {
+    "overlaps": "What it costs to find the exposures of a patch",
+    "refcats": "What a job's shards of a reference catalogue cost",
+    "harvest": "What it costs to register a job's outputs",
+}
 
 
 def options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Measure what a job's registry and repository cost.")
+    parser.add_argument("--parts", default=",".join([REPOSITORY, *PARTS]), help="what to measure; all if not given")
     parser.add_argument("--sizes", default="100,1000,10000,100000", help="numbers of inputs")
     parser.add_argument("--repeats", type=int, default=3, help="rounds at each size; three times as many below 1000")
     parser.add_argument("--cap", type=int, default=10_000, help="the Gen2 way and Gen3 take no part above this size")
@@ -114,12 +124,9 @@ def _say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-def main() -> None:
-    """Measure, write and print."""
-    given = options()
+def measure_repository(given: argparse.Namespace, work: Path) -> None:
+    """Measure a job's repository, write and print."""
     sizes = sorted(int(size) for size in given.sizes.split(","))
-    work = given.work.absolute()
-    work.mkdir(parents=True, exist_ok=True)
     python = make_environment(work / "env")
     jobs = Path(tempfile.mkdtemp(prefix="jobs-", dir=given.jobs or work)).absolute()
     setting = sides.Setting(work, jobs, python, gen3_python(given.gen3), given.rows, given.dbb == "run")
@@ -131,12 +138,37 @@ def main() -> None:
     finally:  # not between runs: without a journal, ext4 makes links five times slower while inodes are newly freed
         shutil.rmtree(jobs)
     results = Results(runs)
-    given.output.mkdir(parents=True, exist_ok=True)
     (given.output / "results.json").write_text(json.dumps({"machine": machine(), "runs": runs}, indent=1) + "\n")
     text = markdown(results, machine())
     (given.output / "table.md").write_text(text)
     sys.stdout.write(text)
     draw(results, given.output)
+
+
+def measure_part(name: str, work: Path, output: Path) -> None:
+    """Run another program of this folder, write what it prints, and print it."""
+    _say(name)
+    program = [sys.executable, str(Path(__file__).with_name(f"{name}.py")), "--work", str(work)]
+    printed = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True).stdout
+    text = f"# {PARTS[name]}\n\nMachine: {machine()}. Compare ratios, not times.\n\n{printed}"
+    (output / f"{name}.md").write_text(text)
+    sys.stdout.write(text)
+
+
+def main() -> None:
+    """Measure, write and print."""
+    given = options()
+    parts = given.parts.split(",")
+    if unknown := set(parts) - {REPOSITORY, *PARTS}:
+        sys.exit(f"no such part: {', '.join(sorted(unknown))}; known are {', '.join([REPOSITORY, *PARTS])}")
+    work = given.work.absolute()
+    for folder in (work, given.output):
+        folder.mkdir(parents=True, exist_ok=True)
+    if REPOSITORY in parts:
+        measure_repository(given, work)
+    for name in parts:
+        if name != REPOSITORY:
+            measure_part(name, work, given.output)
 
 
 if __name__ == "__main__":
