@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from dbb.errors import UnsafePathError, UsageError
+from dbb.matching import Field, Matcher
 from dbb.patch import butler_patch
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([0-9]{1,2}))?\}")
@@ -19,9 +21,10 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([0-9]{1,2}))?\}")
 # text (bytes that are not UTF-8 come as surrogates), not "." or "..".
 _SEGMENT = r"(?!\.{1,2}(?:/|\Z))[^/\[\]*?\\\x00-\x1f\x7f\ud800-\udfff]+"
 _SAFE_PATH = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
-# A text ends as early as it can, but an ISO date in it stays whole: FLAT-2013-11-03-CAM-I-016.
-_TEXT = "[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9:.]+)?|[^/]+?"
-_BODIES = {"patch": "[0-9]+[x,][0-9]+", "date": "[0-9]{4}-[0-9]{2}-[0-9]{2}"}
+_DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_TIME = re.compile("T[0-9:.]+")
+_PATCH = re.compile("[0-9]+[x,](?=[0-9])")
+_DIGITS = re.compile("[0-9]+")
 RUN_KEYS = ("unitname", "reqnum", "attnum")
 
 is_safe_path = _SAFE_PATH.fullmatch
@@ -98,17 +101,16 @@ class Pattern:
             What `expand` gave.
         types
             Column type of each key (see `dbb.filetypes`); keys not listed are texts.
-        """
-        match = self._regex(tuple((key, types.get(key, "str")) for key in self.keys)).fullmatch(text)
-        if match is None:
-            return None
-        return {
-            key: int(value) if types.get(key) == "int" else value
-            for key, value in zip(self.keys, match.groups(), strict=True)
-        }
 
-    def _regex(self, types: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
-        return _inverse(self.parts, types)
+        Raises
+        ------
+        UsageError
+            If there are too many ways to try.
+        """
+        found = _inverse(self, tuple((key, types.get(key, "str")) for key in self.keys)).match(text)
+        if found is None:
+            return None
+        return {key: int(found[key]) if types.get(key) == "int" else found[key] for key in self.keys}
 
     def template(self, types: Mapping[str, str], fixed: Mapping[str, object]) -> str:
         """Return the Butler template that gives the same names.
@@ -134,20 +136,40 @@ class Pattern:
 
 
 @functools.cache
-def _inverse(parts: tuple[str | Variable, ...], types: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
-    kinds, regex = dict(types), ""
-    seen: dict[str, str] = {}
-    for part in parts:
-        if isinstance(part, str):
-            regex += re.escape(part)
-        elif part.key in seen:
-            regex += f"(?P={seen[part.key]})"
-        else:
-            seen[part.key] = f"k{len(seen)}"
-            kind = kinds[part.key]
-            body = f"[0-9]{{{part.width or 1},}}" if kind == "int" else _BODIES.get(kind, _TEXT)
-            regex += f"(?P<{seen[part.key]}>{body})"
-    return re.compile(regex)
+def _inverse(pattern: Pattern, types: tuple[tuple[str, str], ...]) -> Matcher:
+    kinds = {"int": _int_ends, "patch": _patch_ends, "date": _date_ends}
+    known = dict(types)
+    fields = (
+        part if isinstance(part, str) else Field(part.key, partial(kinds.get(known[part.key], _text_ends), part.width))
+        for part in pattern.parts
+    )
+    return Matcher(fields, f"pattern {pattern.text!r}")
+
+
+def _int_ends(width: int, text: str, at: int) -> Iterable[int]:
+    match = _DIGITS.match(text, at)
+    return () if match is None else range(match.end(), at + (width or 1) - 1, -1)
+
+
+def _patch_ends(width: int, text: str, at: int) -> Iterable[int]:
+    match = _PATCH.match(text, at)
+    return () if match is None else _int_ends(0, text, match.end())
+
+
+def _date_ends(width: int, text: str, at: int) -> Iterable[int]:
+    match = _DATE.match(text, at)
+    return () if match is None else (match.end(),)
+
+
+def _text_ends(width: int, text: str, at: int) -> Iterator[int]:
+    # as early as it can, but an ISO date in it stays whole: FLAT-2013-11-03-CAM-I-016
+    date = _DATE.match(text, at)
+    if date is not None:
+        time = _TIME.match(text, date.end())
+        yield from () if time is None else range(time.end(), date.end() + 1, -1)
+        yield date.end()
+    slash = text.find("/", at)
+    yield from range(at + 1, (len(text) if slash < 0 else slash) + 1)
 
 
 @functools.cache

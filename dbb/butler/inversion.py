@@ -8,18 +8,23 @@ reading is decided, not guessed: all templates are tried, and each with its fiel
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from dbb.butler.typedids import DataIdReader
 from dbb.errors import AmbiguousError, MissingError, UsageError
 from dbb.mapper import Dataset, Mapper, eras_of
+from dbb.matching import Field, Matcher
 from dbb.patch import butler_patch
 from dbb.registry.relpaths import COMPRESSIONS
 
 _FIELD = re.compile(r"%%|%\(([A-Za-z_]\w*)\)([0-9]*)([ds])", re.ASCII)
-_TEXT = r"[^/\[\]*?\\\x00-\x1f\x7f]+"
-_PATCH = "[0-9]{1,6}[,x][0-9]{1,6}"
+_TEXT = re.compile(r"[^/\[\]*?\\\x00-\x1f\x7f]+")
+_PATCH = re.compile("[0-9]{1,6}[,x](?=[0-9])")
+_PATCH_NUMBER = re.compile("[0-9]{1,6}")
+_NUMBER = re.compile("[0-9]{1,19}")
+_WIDEST = 18
 _READ: Mapping[str, Callable[[str], object]] = {"int": int, "patch": butler_patch}
 
 
@@ -43,31 +48,47 @@ class Reading:
 
 
 class _Template:
-    """One template ready to be matched; `folder`, `prefix` and `suffix` are cheap tests that come first."""
+    """One template ready to be matched; `is_below`, `prefix` and `suffix` are cheap tests that come first."""
 
     def __init__(self, dataset: Dataset, types: Mapping[str, str]) -> None:
         self.dataset = dataset
         self.kinds = {key: types.get(key, "str") for key in dataset.keys}
         folder, _, name = dataset.template.rpartition("/")
-        try:
-            self.folder = re.compile(_regex(folder, self.kinds, long=True)) if folder else re.compile("")
-            self._both = [re.compile(_regex(dataset.template, self.kinds, long=long)) for long in (True, False)]
-        except (re.error, OverflowError) as error:  # a number as wide as no name is
-            raise UsageError(f"the template {dataset.template!r} of {dataset.name} cannot be used: {error}") from error
+        self._what = f"the template {dataset.template!r} of {dataset.name}"
+        self._folder, self._depth = self._matcher(folder, long=True), folder.count("/")
+        self._both = [self._matcher(dataset.template, long=long) for long in (True, False)]
+        self._refusal = ""
         fields = list(_fields(name))
         self.prefix = _literal(name[: fields[0].start()] if fields else name)
         self.suffix = _literal(name[fields[-1].end() :] if fields else name)
 
+    def _matcher(self, template: str, *, long: bool) -> Matcher:
+        return Matcher(_parts(template, self.kinds, self._what, long=long), self._what)
+
+    def is_below(self, folder: str) -> bool:
+        """Return whether a folder may hold the template's files."""
+        # no field holds a slash
+        return folder.count("/") == self._depth and self._match(self._folder, folder) is not None
+
     def readings(self, path: str) -> list[dict[str, object]]:
         """Return the longest and the shortest reading of a path, which are one where no other exists."""
         found: list[dict[str, object]] = []
-        for regex in self._both:
-            match = regex.fullmatch(path)
-            if match is None:
+        for matcher in self._both:
+            texts = self._match(matcher, path)
+            if texts is None:
                 return []
-            values = {key: _typed(kind, match[key]) for key, kind in self.kinds.items()}
+            values = {key: _typed(kind, texts[key]) for key, kind in self.kinds.items()}
             found += [] if values in found else [values]
         return found
+
+    def _match(self, matcher: Matcher, text: str) -> dict[str, str] | None:
+        if self._refusal:
+            raise UsageError(self._refusal)
+        try:
+            return matcher.match(text)
+        except UsageError as error:
+            self._refusal = str(error)  # other paths are not tried as long
+            raise
 
 
 class Inverter:
@@ -83,7 +104,7 @@ class Inverter:
     Notes
     -----
     Templates are compared with a folder once for all files in it, and with a file only where beginning and end of its
-    name fit: 100 000 paths take about a second.
+    name fit: 100 000 paths take some seconds.
     """
 
     def __init__(self, datasets: Iterable[Dataset], types: Mapping[str, str]) -> None:
@@ -106,7 +127,7 @@ class Inverter:
         folder, _, name = path.rpartition("/")
         templates = self._by_folder.get(folder)
         if templates is None:
-            templates = [one for one in self._templates if one.folder.fullmatch(folder)]
+            templates = [one for one in self._templates if one.is_below(folder)]
             self._by_folder[folder] = templates
         found: dict[tuple[object, ...], Reading] = {}
         for template in templates:
@@ -175,33 +196,51 @@ def _literal(text: str) -> str:
     return text.replace("%%", "%")
 
 
-def _regex(template: str, kinds: Mapping[str, str], *, long: bool) -> str:
-    """Return the expression that a template's paths match, each field taking as much, or as little, as it can."""
-    parts: list[str] = []
-    seen: set[str] = set()
+def _parts(template: str, kinds: Mapping[str, str], what: str, *, long: bool) -> Iterator[str | Field]:
+    """Give the parts of a template, each field taking as much, or as little, as it can."""
     at = 0
     for match in _FIELD.finditer(template):
-        parts.append(re.escape(template[at : match.start()]))
+        yield template[at : match.start()]
         at = match.end()
         key, width, code = match.groups()
         if key is None:
-            parts.append("%")
-        elif key in seen:
-            parts.append(f"(?P={key})")
+            yield "%"
         else:
-            seen.add(key)
-            parts.append(f"(?P<{key}>{_body(kinds[key], code, width, long=long)})")
-    return "".join([*parts, re.escape(template[at:])])
+            yield Field(key, partial(_ends, _kind(kinds[key], code, width, what), long))
+    yield template[at:]
 
 
-def _body(kind: str, code: str, width: str, *, long: bool) -> str:
-    lazy = "" if long else "?"
+def _kind(kind: str, code: str, width: str, what: str) -> Callable[[str, int], Sequence[int]]:
+    """Return what gives the ends of a field, those of the longest readings first."""
     if code == "d" or kind == "int":
-        digits = int(width) if width.startswith("0") and width.strip("0") else 1
-        # as %07d writes: padded up to the width, above it without leading zeros
-        ways = [f"[1-9][0-9]{{{digits},18}}{lazy}", f"[0-9]{{{digits}}}"]
-        return f"(?:{'|'.join(ways if long else reversed(ways))})"
-    return _PATCH.replace("}", f"}}{lazy}") if kind == "patch" else _TEXT + lazy
+        digits = width.lstrip("0") if width.startswith("0") else ""
+        if len(digits) > len(str(_WIDEST)) or int(digits or 1) > _WIDEST:
+            raise UsageError(f"{what} cannot be used: no name has a number of {digits[:20]} digits")
+        return partial(_int_ends, int(digits or 1))
+    return _patch_ends if kind == "patch" else _text_ends
+
+
+def _ends(kind: Callable[[str, int], Sequence[int]], long: bool, text: str, at: int) -> Sequence[int]:
+    ends = kind(text, at)
+    return ends if long else ends[::-1]
+
+
+def _int_ends(digits: int, text: str, at: int) -> Sequence[int]:
+    """As %07d writes: padded up to the width, above it without leading zeros."""
+    match = _NUMBER.match(text, at)
+    end = at if match is None else match.end()
+    return range(at + digits if text.startswith("0", at) and end >= at + digits else end, at + digits - 1, -1)
+
+
+def _patch_ends(text: str, at: int) -> Sequence[int]:
+    match = _PATCH.match(text, at)
+    second = None if match is None else _PATCH_NUMBER.match(text, match.end())
+    return () if second is None else range(second.end(), second.start(), -1)
+
+
+def _text_ends(text: str, at: int) -> Sequence[int]:
+    match = _TEXT.match(text, at)
+    return () if match is None else range(match.end(), at, -1)
 
 
 def _typed(kind: str, text: str) -> object:

@@ -187,3 +187,14 @@ def test_characters_that_mean_something_in_an_expression_or_a_format_are_plain()
     inverter = Inverter([dataset("one", "a.b+c/100%%-%(visit)d(1).fits")], TYPES)
     assert inverter.read("a.b+c/100%-7(1).fits").data_id == {"visit": 7}
     assert inverter.readings("aXb+c/100%-7(1).fits") == []
+
+
+def test_a_template_of_many_texts_is_read_or_refused_in_bounded_time() -> None:
+    texts = [f"%(k{number})s" for number in range(12)]
+    inverter = Inverter([dataset("t", "-".join(texts) + ".fits")], {})
+    assert inverter.readings("-" * 100 + "[" + "-" * 100 + ".fits") == []
+    assert len(inverter.readings("-" * 200 + ".fits")) == 2
+    inverter = Inverter([dataset("t", "".join([*texts, *texts]) + ".fits")], {})
+    for _ in range(1000):
+        with pytest.raises(UsageError, match="too many ways"):
+            inverter.read("ab" * 60 + ".fits")
