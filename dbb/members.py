@@ -11,7 +11,10 @@ from dbb.storage import CHUNK, Hasher, StageRequest, local_path, mismatch
 
 HEADER = 512
 """Bytes before a member's data that say its name and size."""
-STALE = "the index of this tar no longer fits it: run 'dbb refcat add --reindex', or get the tar that was indexed"
+STALE = (
+    "the index of this tar no longer fits it: get the tar that was indexed, or run 'dbb refcat add --reindex' if it is"
+    " that of a reference catalogue"
+)
 _LONGEST_NAME = 100
 _LARGEST_SIZE = 8**11
 

@@ -24,8 +24,8 @@ from dbb.registry.relpaths import split_relpath
 from dbb.storage import Digest, is_local, local_path, new_file
 
 CHANGED = (
-    "it is not the tar that was registered, so an index of it does not fit; if it was replaced on purpose, run"
-    " 'dbb refcat add --reindex'"
+    "it is not the tar that was registered, so an index of it does not fit; if a reference catalogue was replaced on"
+    " purpose, run 'dbb refcat add --reindex'; give a changed tar of packed files another name"
 )
 
 
