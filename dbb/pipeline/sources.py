@@ -47,7 +47,7 @@ class Sources:
     root: Tree
     registry: RegistrySource
     scratch: Path
-    _lines: dict[tuple[str, str, str], list[Line] | None] = field(default_factory=dict)
+    _lines: dict[tuple[str, str, str], Sequence[Line] | None] = field(default_factory=dict)
     _indexes: dict[tuple[str, str, str], LineIndex] = field(default_factory=dict)
     _made: dict[tuple[str, str], list[Line]] = field(default_factory=dict)
     _wanted: frozenset[tuple[str, str]] = frozenset()
@@ -55,7 +55,7 @@ class Sources:
     def __post_init__(self) -> None:
         self._wanted = frozenset(_depended_on(self.root))
 
-    def lines(self, section: Section) -> list[Line] | None:
+    def lines(self, section: Section) -> Sequence[Line] | None:
         """Return the data lines of a section, or None if it has none of its own; each source is asked once.
 
         Raises
@@ -100,7 +100,7 @@ class Sources:
         tree = subtree(self.root, "module", module, kind).get(name)
         return Section(kind, module, name, tree, scope.within(tree), self.pipeline) if isinstance(tree, dict) else None
 
-    def _find(self, section: Section) -> list[Line] | None:
+    def _find(self, section: Section) -> Sequence[Line] | None:
         registry = self._opened() if _ASK_REGISTRY & section.tree.keys() else None
         found = query_lines(section, registry, self.scratch, self._known_to(section))
         if found is not None:

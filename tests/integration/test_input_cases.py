@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def read(shared: Path, case: str) -> Pipeline:
     return pipeline
 
 
-def lines_of(pipeline: Pipeline, module: str, kind: str, name: str, scratch: Path) -> list[Line] | None:
+def lines_of(pipeline: Pipeline, module: str, kind: str, name: str, scratch: Path) -> Sequence[Line] | None:
     return query_lines(first_section(pipeline, module, kind, name), None, scratch, unknown)
 
 

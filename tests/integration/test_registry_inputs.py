@@ -42,7 +42,7 @@ def survey(tmp_path: Path, registry_url: str) -> Iterator[Survey]:
 def lines_of(registry: Registry, one: Section) -> list[Line]:
     lines = query_lines(one, registry, NOWHERE, unknown)
     assert lines is not None
-    return lines
+    return list(lines)
 
 
 def files_of(registry: Registry, kind: str = "list", **keys: object) -> list[dict[str, str]]:
@@ -90,6 +90,16 @@ def test_one_statement_serves_any_number_of_files(survey: Survey) -> None:
         found = files_of(survey.registry, filetype="calexp", where="visit >= 0")
     assert len(many) == len(few)
     assert [(int(one["visit"]), int(one["ccd"])) for one in found] == [divmod(number, 100) for number in range(6_000)]
+
+
+def test_lines_are_a_sequence_whose_lines_are_made_when_asked_for(registry: Registry) -> None:
+    lines = query_lines(section(**CALEXP, where="visit > 0"), registry, NOWHERE, unknown)
+    assert lines is not None
+    whole = list(lines)
+    assert [lines[number] for number in range(len(lines))] == whole
+    assert (lines[-1], lines[1:7:2]) == (whole[-1], whole[1:7:2])
+    with pytest.raises(IndexError):
+        lines[len(lines)]
 
 
 def test_runs_are_searched_in_order(registry: Registry) -> None:

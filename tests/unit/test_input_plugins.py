@@ -42,7 +42,7 @@ def answering() -> Iterator[Callable[[str, Answer], None]]:
 def lines_of(one: Section) -> list[Line]:
     lines = query_lines(one, None, Path("/nonexistent"), unknown)
     assert lines is not None
-    return lines
+    return list(lines)
 
 
 def failure(one: Section) -> PipelineError:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def script(path: Path, body: str, *, executable: bool = True) -> Path:
     return path
 
 
-def lines_of(one: Section, scratch: Path) -> list[Line] | None:
+def lines_of(one: Section, scratch: Path) -> Sequence[Line] | None:
     return query_lines(one, None, scratch, unknown)
 
 

@@ -12,7 +12,7 @@ from dbb.butler.spec import CalibSpec
 from dbb.filetypes import CONVERTERS
 from dbb.mapper import Mapper
 from dbb.pipeline.inputs.output import nick_of
-from dbb.pipeline.inputs.rows import LineMaker
+from dbb.pipeline.inputs.rows import FileLines
 from dbb.pipeline.section import Line, Section
 from dbb.registry import Database
 from dbb.registry.archives import archive_order, archives
@@ -67,9 +67,11 @@ def calibration_lines(section: Section, db: Database, known: Callable[[str], Seq
         [(_, _, statement)] = finder.statements(asked)
         rows = list(resolve(conn.execute(statement), filetype, unique=False))
         found = finder.fit(filetype, rows, asked, optional=section.flag("optional"))
-    maker = LineMaker(nick_of(section, filetype.name), [key.lower() for key in filetype.keys], FIXED)
-    texts = dict(zip(found, maker.values(found.values()), strict=True))
-    return list(_lines(section, camera, zip(exposures, wishes, strict=True), texts, maker.nick))
+    nick = nick_of(section, filetype.name)
+    files = FileLines(nick, [key.lower() for key in filetype.keys])
+    files.extend(found.values(), FIXED)
+    texts = {wish: line[nick] for wish, line in zip(found, files, strict=True)}
+    return list(_lines(section, camera, zip(exposures, wishes, strict=True), texts, nick))
 
 
 def _choice(camera: Mapper) -> tuple[str, str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, overload
 
 from dbb.errors import MissingError
 from dbb.filetypes import Filetype
@@ -36,7 +36,7 @@ _OVERLAP = ("tract", "patch")
 Row = Sequence[Any]
 
 
-def registered_lines(section: Section, db: Database, query: FileQuery) -> list[Line]:
+def registered_lines(section: Section, db: Database, query: FileQuery) -> Sequence[Line]:
     """Return a line for each file that fits, in the order of the data ids.
 
     Where a section asks for tract and patch, and its files refer to exposures instead, a file has a line for each
@@ -58,7 +58,7 @@ def registered_lines(section: Section, db: Database, query: FileQuery) -> list[L
     if overlapping:
         names = (*(name for name in names if name not in _OVERLAP), *_OVERLAP)
     table = db.table(filetype)
-    maker = LineMaker(nick_of(section, filetype.name), names, FIXED + len(filetype.keys))
+    lines = FileLines(nick_of(section, filetype.name), names)
     with db.read() as conn:
         if overlapping:
             _, statement = select_overlaps(db, conn, query, names[: -len(_OVERLAP)])
@@ -68,7 +68,7 @@ def registered_lines(section: Section, db: Database, query: FileQuery) -> list[L
         with conn.execution_options(yield_per=_FETCH).execute(statement) as rows:
             one_each = bool(filetype.keys)  # files without a data id cannot be mistaken for each other
             found = resolve_overlaps(rows, filetype) if overlapping else resolve(rows, filetype, unique=one_each)
-            lines = list(maker.lines(found))
+            lines.extend(found, FIXED + len(filetype.keys))
     if not lines:
         key = next(name for name in ("query_fields", "where", "id") if name in section.tree)
         raise problem(section, f"no lines: no {filetype.name} fits {key} = {section.tree[key]}", key, NOT_FOUND)
@@ -103,52 +103,67 @@ def _asks_overlaps(section: Section, filetype: Filetype) -> bool:
     return any(name in _OVERLAP and name not in own for name in (*_asked(section), *dividing))
 
 
-class LineMaker:
-    """Makes lines of the rows of `dbb.registry.select.select_files`.
+class FileLines(Sequence[Line]):
+    """Data lines of files that the registry knows, kept by column and made when asked for.
 
     Parameters
     ----------
     nick
         What the file of each line is called.
     names
-        What the columns from `first` on are called.
-    first
-        The number of the first column that is wanted.
+        What the metadata columns are called.
+
+    Notes
+    -----
+    As dictionaries, a million lines would take more than a gigabyte; so they take a third of it.
     """
 
-    def __init__(self, nick: str, names: Sequence[str], first: int) -> None:
-        self.nick, self._first = nick, first
+    def __init__(self, nick: str, names: Sequence[str]) -> None:
+        self.nick = nick
         self._names = (*FILE_KEYS, *names)
+        self._columns: tuple[list[str | None], ...] = tuple([] for _ in self._names)
         self._texts = [_Texts() for _ in self._names]
+        self._partial = False
 
-    def lines(self, rows: Iterable[Row]) -> Iterator[Line]:
-        """Give a line for each row.
+    def extend(self, rows: Iterable[Row], first: int) -> None:
+        """Add a line for each row of `dbb.registry.select.select_files`, whose metadata begin at column `first`.
 
         Raises
         ------
         MissingError
             If a file is in no archive.
         """
-        nick = self.nick
-        for values in self.values(rows):
-            yield {nick: values}
-
-    def values(self, rows: Iterable[Row]) -> Iterator[dict[str, str]]:
-        """Give for each row the keys of its file, without those that have no value."""
         waiting = iter(rows)
         while batch := list(islice(waiting, _FETCH)):
-            columns = list(self._columns(batch))
-            names = self._names
-            if any(None in column for column in columns):
-                for row in zip(*columns, strict=True):
-                    yield {name: value for name, value in zip(names, row, strict=True) if value is not None}
-            else:
-                for row in zip(*columns, strict=True):
-                    yield dict(zip(names, row, strict=True))
+            for kept, column in zip(self._columns, self._read(batch, first), strict=True):
+                self._partial = self._partial or None in column
+                kept += column
 
-    def _columns(self, batch: Sequence[Row]) -> Iterator[Sequence[str | None]]:
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    @overload
+    def __getitem__(self, index: int) -> Line: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Line]: ...
+
+    def __getitem__(self, index: int | slice) -> Line | list[Line]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return {self.nick: self._values([column[index] for column in self._columns])}
+
+    def __iter__(self) -> Iterator[Line]:
+        for row in zip(*self._columns, strict=True):
+            yield {self.nick: self._values(row)}
+
+    def _values(self, row: Sequence[Any]) -> dict[str, str]:
+        values = dict(zip(self._names, row, strict=True))
+        values["relpath"] = join_relpath(row[2], row[0], row[1])  # kept is only its folder, which many files share
+        return {key: value for key, value in values.items() if value is not None} if self._partial else values
+
+    def _read(self, batch: Sequence[Row], first: int) -> Iterator[Sequence[str | None]]:
         given = list(zip(*batch, strict=True))
-        places = given[_PATH], given[_FILENAME], given[_COMPRESSION]
         if None in given[_PATH]:
             row = batch[given[_PATH].index(None)]
             raise MissingError(f"{describe_place(row)} is registered but kept in no archive, so it cannot be an input")
@@ -156,12 +171,12 @@ class LineMaker:
         of_run = {run: run_text((None,) * (_PATH + 1) + run) for run in set(runs)}
         yield given[_FILENAME]
         yield self._text(1, given[_COMPRESSION])
-        yield [join_relpath(*place) for place in zip(*places, strict=True)]
+        yield self._text(2, given[_PATH])
         yield self._text(3, given[_ARCHIVE])
         yield self._text(4, [of_run[run] for run in runs])
         yield self._text(5, given[_FILESIZE])
         yield given[_MD5SUM]
-        for number, column in enumerate(given[self._first : self._first + len(self._names) - len(FILE_KEYS)]):
+        for number, column in enumerate(given[first : first + len(self._names) - len(FILE_KEYS)]):
             yield self._text(len(FILE_KEYS) + number, column)
 
     def _text(self, number: int, column: Sequence[object]) -> list[str | None]:

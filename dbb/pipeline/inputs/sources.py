@@ -27,7 +27,7 @@ _SOURCES = {
 
 def query_lines(
     section: Section, registry: Registry | None, scratch: Path, known: Callable[[str], Sequence[Line]]
-) -> list[Line] | None:
+) -> Sequence[Line] | None:
     """Return the data lines of a section that has data of its own, or None if it has none.
 
     Parameters
@@ -64,7 +64,7 @@ def query_lines(
 
 def _registered_lines(
     source: str, section: Section, registry: Registry | None, known: Callable[[str], Sequence[Line]]
-) -> list[Line]:
+) -> Sequence[Line]:
     if registry is None:
         raise section.error(f"{source} asks the registry: name one with --registry or $DBB_REGISTRY", source)
     # what follows needs SQLAlchemy, which a pipeline without a registry does not
