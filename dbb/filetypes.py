@@ -30,7 +30,7 @@ import datetime as dt
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -104,6 +104,15 @@ class Filetype:
             if column.name.lower() == name.lower():
                 return column
         raise NotFoundError("column", name, [column.name for column in self.columns], f"Filetype {self.name} lacks it")
+
+    def as_dict(self) -> dict[str, object]:
+        """Return its entry as a filetype file has it, with the camera besides; `filetype_from_dict` reads it."""
+        columns = {one.name: {"type": one.type, "source": one.source, "required": one.required} for one in self.columns}
+        entry = {"dataset": self.dataset, "metadata_table": self.table, "keys": list(self.keys), "columns": columns}
+        patterns = {"directory": self.directory, "name": self.name_pattern}
+        entry |= {key: pattern.text for key, pattern in patterns.items() if pattern is not None}
+        entry |= {"description": self.description} if self.description else {}
+        return {key: value for key, value in (entry | {"mapper": self.mapper}).items() if value is not None}
 
 
 def _to_int(value: object) -> int:
@@ -211,6 +220,22 @@ def read_filetypes(data: Mapping[str, object], path: Path) -> dict[str, Filetype
         return {name: _filetype(name, _table(f"filetype {name}", entry), sets) for name, entry in entries.items()}
     except (UsageError, NotFoundError) as error:
         raise UsageError(f"filetype file {path}: {error}") from error
+
+
+def filetype_from_dict(name: str, entry: object) -> Filetype:
+    """Read what `Filetype.as_dict` gave.
+
+    Raises
+    ------
+    UsageError
+        If it is unusable; names the filetype.
+    """
+    given = dict(_table(f"filetype {name}", entry))
+    mapper = given.pop("mapper", None)
+    try:
+        return replace(_filetype(name, given, {}), mapper=None if mapper is None else str(mapper))
+    except NotFoundError as error:
+        raise UsageError(f"filetype {name}: {error}") from error
 
 
 def _table(what: str, value: object) -> Mapping[str, object]:

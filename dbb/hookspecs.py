@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
     from dbb.api import Registry
     from dbb.filetypes import Filetype
+    from dbb.jobs.jobfile import JobRepo
+    from dbb.jobs.messages import MessagePattern
     from dbb.mapper import Mapper
     from dbb.pipeline.model import Pipeline
-    from dbb.storage import StageOutcome, StageRequest
+    from dbb.storage import SaveOutcome, SaveRequest, StageOutcome, StageRequest
 
 hookspec = pluggy.HookspecMarker("dbb")
 hookimpl = pluggy.HookimplMarker("dbb")
@@ -65,6 +67,35 @@ def dbb_stage_in(requests: Sequence[StageRequest]) -> Sequence[StageOutcome] | N
     order; a failure is an outcome with its reason, never an exception, so that one missing file does not hide the
     others. Check size and checksums while the bytes pass. Where a request has an offset, only the ``filesize`` bytes
     from there are wanted. Return None unless every source is of a kind you know.
+    """
+
+
+@hookspec(firstresult=True)
+def dbb_stage_out(requests: Sequence[SaveRequest]) -> Sequence[SaveOutcome] | None:
+    """Save files of this machine in an archive, or return None to pass.
+
+    All requests are for one archive. A file appears in its place whole or not at all, and is on disk before it does.
+    One with the same checksums that lies there already is no error; one with others is refused, unless its MD5 sum is
+    among the request's ``replaces``. Return one outcome per request, in order; a failure is an outcome with its reason,
+    never an exception. Return None unless the archive is of a kind you know.
+    """
+
+
+@hookspec
+def dbb_prepare_step(step: Mapping[str, object], repo: JobRepo) -> None:
+    """Make the repository of a job ready for a step, an entry of the job file.
+
+    Called before each step of a job that has a repository, one step at a time; once before the first, when the
+    repository must be made. What is there already must be left as it is. Raise `dbb.errors.DbbError` if it cannot be
+    made: the step has failed then.
+    """
+
+
+@hookspec
+def dbb_message_patterns() -> Sequence[MessagePattern]:  # type: ignore[empty-body]  # a specification has no body
+    """Return patterns that find messages in the output of programs.
+
+    Called when a run is planned: a job carries its patterns. Use numbers that no other plug-in uses.
     """
 
 

@@ -1,12 +1,13 @@
-"""Bringing remote files here by whichever plug-in knows their kind."""
+"""Bringing remote files here, and files of this machine into archives, by whichever plug-in knows their kind."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from dbb.errors import PluginError
 from dbb.plugins import plugins
-from dbb.storage import StageOutcome, StageRequest
+from dbb.storage import SaveOutcome, SaveRequest, StageOutcome, StageRequest
 
 
 def stage_in(requests: Sequence[StageRequest]) -> Sequence[StageOutcome]:
@@ -17,14 +18,28 @@ def stage_in(requests: Sequence[StageRequest]) -> Sequence[StageOutcome]:
     PluginError
         If none takes them, or one breaks its contract.
     """
-    hook = plugins().hook.dbb_stage_in
+    return _first(plugins().hook.dbb_stage_in, requests, requests[0].source)
+
+
+def stage_out(requests: Sequence[SaveRequest]) -> Sequence[SaveOutcome]:
+    """Ask the plug-ins in turn to save files in an archive; the first that does not pass does it.
+
+    Raises
+    ------
+    PluginError
+        If none takes them, or one breaks its contract.
+    """
+    return _first(plugins().hook.dbb_stage_out, requests, requests[0].target)
+
+
+def _first(hook: Any, requests: Sequence[Any], example: str) -> Sequence[Any]:
     try:
-        outcomes: Sequence[StageOutcome] | None = hook(requests=list(requests))
+        outcomes: Sequence[Any] | None = hook(requests=list(requests))
     except Exception as error:
-        raise PluginError(f"a plug-in failed to stage {requests[0].source}: {type(error).__name__}: {error}") from error
+        raise PluginError(f"a plug-in failed to stage {example}: {type(error).__name__}: {error}") from error
     if outcomes is None:
         asked = [implementation.plugin_name for implementation in hook.get_hookimpls()]
-        raise PluginError(f"nobody can stage {requests[0].source}; asked: {', '.join(asked) or 'no plug-in'}")
+        raise PluginError(f"nobody can stage {example}; asked: {', '.join(asked) or 'no plug-in'}")
     if len(outcomes) != len(requests):
         raise PluginError(f"a plug-in answered {len(outcomes)} outcomes for {len(requests)} requests")
     return outcomes

@@ -54,6 +54,45 @@ class StageOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveRequest:
+    """One file of this machine to put into an archive.
+
+    Parameters
+    ----------
+    source
+        Local path.
+    root
+        URL of the archive.
+    relpath
+        Its place there.
+    digest
+        What it is.
+    replaces
+        MD5 sums of files that may lie there and are replaced: earlier tries of the same job left them.
+    """
+
+    source: str
+    root: str
+    relpath: str
+    digest: Digest
+    replaces: frozenset[str] = frozenset()
+
+    @property
+    def target(self) -> str:
+        """URL of its place."""
+        return f"{self.root}/{self.relpath}"
+
+
+@dataclass(frozen=True, slots=True)
+class SaveOutcome:
+    """What became of one request: whether the file is new there, or why it failed (`error` is empty on success)."""
+
+    request: SaveRequest
+    made: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Digest:
     """Size in bytes and checksums (hexadecimal) of a file."""
 

@@ -22,6 +22,7 @@ from dbb.testing._contracts import (
     TranslateHeaderContract,
 )
 from dbb.testing._inputs import GroupInputsContract, QueryInputsContract
+from dbb.testing._jobs import MessagePatternsContract, PrepareStepContract, StageOutContract
 
 __all__ = [
     "CommandsContract",
@@ -29,8 +30,11 @@ __all__ = [
     "GatherMetadataContract",
     "GroupInputsContract",
     "MapperContract",
+    "MessagePatternsContract",
+    "PrepareStepContract",
     "QueryInputsContract",
     "ReadPipelineContract",
     "StageInContract",
+    "StageOutContract",
     "TranslateHeaderContract",
 ]

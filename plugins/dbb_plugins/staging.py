@@ -14,8 +14,9 @@ from typing import Any, BinaryIO, cast
 from dbb.errors import IntegrityError
 from dbb.hookspecs import hookimpl
 from dbb.storage import StageOutcome, StageRequest, copy_stream, is_local, mismatch, new_file
+from dbb_plugins._saving import dbb_stage_out
 
-__all__ = ["dbb_stage_in"]
+__all__ = ["dbb_stage_in", "dbb_stage_out"]
 
 _THREADS = 8
 _TRIES = 3

@@ -118,7 +118,8 @@ def test_a_command_writes_with_a_dry_run_or_reads_with_a_format(path: tuple[str,
 def test_a_command_that_needs_a_registry_takes_its_name(path: tuple[str, ...]) -> None:
     options = {name for parameter in LEAVES[path].params for name in parameter.opts}
     assert ("--registry" in options) == (
-        path not in {("create",), ("plugins",), ("policy", "check"), ("policy", "dump"), ("refcat", "pack")}
+        path
+        not in {("create",), ("plugins",), ("policy", "check"), ("policy", "dump"), ("refcat", "pack"), ("run-job",)}
     )
 
 

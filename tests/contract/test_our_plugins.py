@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import fsspec
 import numpy as np
 import pytest
 from astropy.io import fits
 
 import dbb
 from dbb.filetypes import Filetype
+from dbb.jobs.jobfile import JobRepo
+from dbb.jobs.messages import MessagePattern
 from dbb.mapper import Mapper
 from dbb.pipeline.model import Pipeline
 from dbb.plugins import plugins
@@ -26,16 +29,20 @@ from dbb.testing import (
     GatherMetadataContract,
     GroupInputsContract,
     MapperContract,
+    MessagePatternsContract,
+    PrepareStepContract,
     QueryInputsContract,
     ReadPipelineContract,
     StageInContract,
+    StageOutContract,
     TranslateHeaderContract,
 )
 from dbb_cli.commands import dbb_commands
-from dbb_mappers.hsc import dbb_mappers, dbb_translate_header
+from dbb_mappers.hsc import dbb_mappers, dbb_message_patterns, dbb_translate_header
+from dbb_plugins.butler import dbb_prepare_step
 from dbb_plugins.fits import dbb_gather_metadata
 from dbb_plugins.inputs import dbb_group_inputs, dbb_query_inputs
-from dbb_plugins.staging import dbb_stage_in
+from dbb_plugins.staging import dbb_stage_in, dbb_stage_out
 from dbb_plugins.wcl import dbb_read_pipeline
 
 HSC = dbb_mappers()[0]
@@ -175,6 +182,59 @@ class TestWcl(ReadPipelineContract):
         path = tmp_path / "broken.des"
         path.write_text("<module>\n")
         return path
+
+
+def _bytes_at(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+class TestSavingHere(StageOutContract):
+    @pytest.fixture
+    def stage_out(self) -> Callable[..., Any]:
+        return dbb_stage_out
+
+    @pytest.fixture
+    def root(self, tmp_path_factory: pytest.TempPathFactory) -> str:
+        return f"file://{tmp_path_factory.mktemp('archive')}"
+
+    @pytest.fixture
+    def content(self, root: str) -> Callable[[str], bytes | None]:
+        return lambda relpath: _bytes_at(Path(root.removeprefix("file://")) / relpath)
+
+
+class TestSavingElsewhere(StageOutContract):
+    @pytest.fixture
+    def stage_out(self) -> Callable[..., Any]:
+        return dbb_stage_out
+
+    @pytest.fixture
+    def root(self) -> Iterator[str]:
+        files = fsspec.filesystem("memory")
+        files.makedirs("/archive", exist_ok=True)
+        yield "memory://archive"
+        files.rm("/archive", recursive=True)
+
+    @pytest.fixture
+    def content(self) -> Callable[[str], bytes | None]:
+        files = fsspec.filesystem("memory")
+        return lambda relpath: files.cat(f"/archive/{relpath}") if files.exists(f"/archive/{relpath}") else None
+
+
+class TestRepositories(PrepareStepContract):
+    @pytest.fixture
+    def prepare(self) -> Callable[..., None]:
+        return dbb_prepare_step
+
+    @pytest.fixture
+    def repo(self, tmp_path: Path) -> JobRepo:
+        manifest = {"schema": 1, "mapper": "hsc", "era": "both", "stage": "auto", "outputs": []}
+        return JobRepo(tmp_path, "deep/jobrepo", manifest)
+
+
+class TestHscMessages(MessagePatternsContract):
+    @pytest.fixture
+    def patterns(self) -> Sequence[MessagePattern]:
+        return dbb_message_patterns()
 
 
 class TestCommands(CommandsContract):

@@ -29,6 +29,7 @@ MODULES = {
     "query-files": "query",
     "refcat": "refcat",
     "register-filetypes": "registry",
+    "run-job": "jobs",
     "tag": "tag",
     "verify": "verify",
     "visits": "exposures",
