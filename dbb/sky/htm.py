@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from dbb.sky.polygons import Flags, Floats, bounding_circles, circles_near, overlapping, pairs_overlapping
+from dbb.sky.polygons import Flags, Floats, bounding_circles, circles_near, pairs_overlapping
 
 Ids = npt.NDArray[np.int64]
 
@@ -72,45 +72,6 @@ def depth_of(trixel: int) -> int:
     if trixel < 8 or odd:
         raise ValueError(f"{trixel} is no HTM trixel")
     return depth
-
-
-def circle_ranges(centre: Floats, radius: float, depth: int) -> list[tuple[int, int]]:
-    """Return the trixels that a circle touches.
-
-    Parameters
-    ----------
-    centre
-        Unit vector.
-    radius
-        Degrees.
-    depth
-        Depth of the trixels.
-
-    Returns
-    -------
-    list
-        First and last id of each range, in order; ranges do not adjoin. It covers the circle, and each trixel in it
-        touches the circle, within 1e-12 radians.
-
-    Notes
-    -----
-    A trixel inside the circle is not divided further, so that the cost grows with the length of the circle.
-    """
-    point = np.asarray(centre, dtype=np.float64)[None]
-    reach = 2 * np.sin(np.radians(min(radius, 180.0)) / 2)
-    ranges = []
-    ids, triangles = np.arange(8, 16), _ROOTS
-    for level in range(depth + 1):
-        if level:
-            ids, triangles = _children(ids), _divided(triangles).reshape(-1, 3, 3)
-        touched = overlapping(point, triangles, radius)
-        inside = (
-            touched & (level == depth or radius <= 90) & (np.linalg.norm(triangles - point, axis=2).max(1) <= reach)
-        )
-        done = touched if level == depth else inside
-        ranges += [(int(one) << 2 * (depth - level), 4 ** (depth - level)) for one in ids[done]]
-        ids, triangles = ids[touched & ~done], triangles[touched & ~done]
-    return merged_ranges((first, first + size - 1) for first, size in ranges)
 
 
 def trixels_near(polygons: Sequence[Floats], depth: int, margin: float) -> list[int]:

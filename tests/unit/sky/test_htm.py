@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from itertools import pairwise
 from pathlib import Path
 
 import lsst.sphgeom as sg
@@ -13,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sky_shapes import PLACES, SIZES, TURNS, disjoint, polygon, rectangle, vector
 
-from dbb.sky.htm import circle_ranges, depth_of, trixels, trixels_near
+from dbb.sky.htm import depth_of, trixels, trixels_near
 from dbb.sky.polygons import Floats, overlapping, unit_vectors
 
 DEPTHS = st.integers(0, 12)
@@ -52,32 +51,6 @@ def test_the_middle_of_a_trixel_is_in_it(ids: list[int]) -> None:
 def test_a_number_between_the_depths_is_no_trixel(number: int) -> None:
     with pytest.raises(ValueError, match=f"{number} is no HTM trixel"):
         depth_of(number)
-
-
-@settings(deadline=None)
-@given(PLACES, st.one_of(st.floats(0, 3), st.floats(3, 180)), st.integers(0, 5))
-def test_a_circle_is_covered_by_just_the_trixels_that_it_touches(
-    place: tuple[float, float], radius: float, depth: int
-) -> None:
-    centre = unit_vectors(*place)
-    ranges = circle_ranges(centre, radius, depth)
-    covered = {one for first, last in ranges for one in range(first, last + 1)}
-    every = np.arange(8 * 4**depth, 16 * 4**depth)
-    touched = overlapping(centre[None], trixels(every), radius)
-    assert covered == set(every[touched].tolist())
-    assert all(after[0] > before[1] + 1 for before, after in pairwise(ranges))
-
-
-@given(PLACES, st.floats(0.01, 60), st.integers(0, 7))
-def test_a_circle_needs_no_more_trixels_than_sphgeom_says(
-    place: tuple[float, float], radius: float, depth: int
-) -> None:
-    ranges = sg.HtmPixelization(depth).envelope(
-        sg.Circle(vector(unit_vectors(*place)), sg.Angle.fromDegrees(radius + 1e-9))
-    )
-    allowed = {one for first, end in ranges for one in range(first, end)}
-    found = circle_ranges(unit_vectors(*place), radius, depth)
-    assert {one for first, last in found for one in range(first, last + 1)} <= allowed
 
 
 @settings(deadline=None)
