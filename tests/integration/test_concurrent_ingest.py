@@ -209,7 +209,7 @@ def moments(longest: float, number: int) -> Iterator[float]:
 def test_a_killed_ingest_of_a_table_leaves_all_of_it_or_nothing(
     registry: Registry, in_processes: Jobs, tmp_path: Path
 ) -> None:
-    size, number = 1500, 12
+    size, number = 1500, 8
     tables = [write_table(tmp_path / f"{n}.csv", range(10_000 * n, 10_000 * n + size)) for n in range(number + 1)]
     [[_, _, _, seconds]] = in_processes([table_job(registry, tables[-1], run="Timed_r1p1")])
     whole = {}
@@ -230,7 +230,7 @@ def test_a_killed_ingest_of_a_table_leaves_all_of_it_or_nothing(
 def test_a_killed_ingest_of_files_loses_none_and_can_be_run_again(
     registry: Registry, in_processes: Jobs, tmp_path: Path, transfer: str
 ) -> None:
-    size, number = 12, 8
+    size, number = 12, 5
     [[_, _, _, seconds]] = in_processes(
         [files_job(registry, images(tmp_path / "timed", range(size)), transfer=transfer, run="Timed_r1p1")]
     )
