@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -196,6 +195,8 @@ def load_filetypes(path: Path) -> dict[str, Filetype]:
     UsageError
         If the file cannot be read or a definition is unusable; names the file, the filetype and the entry.
     """
+    import tomllib  # jobs have their filetypes from the job file
+
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from dbb.errors import PluginError
-from dbb.plugins import plugins
 from dbb.storage import SaveOutcome, SaveRequest, StageOutcome, StageRequest
 
 
@@ -18,7 +17,7 @@ def stage_in(requests: Sequence[StageRequest]) -> Sequence[StageOutcome]:
     PluginError
         If none takes them, or one breaks its contract.
     """
-    return _first(plugins().hook.dbb_stage_in, requests, requests[0].source)
+    return _first("dbb_stage_in", requests, requests[0].source)
 
 
 def stage_out(requests: Sequence[SaveRequest]) -> Sequence[SaveOutcome]:
@@ -29,10 +28,13 @@ def stage_out(requests: Sequence[SaveRequest]) -> Sequence[SaveOutcome]:
     PluginError
         If none takes them, or one breaks its contract.
     """
-    return _first(plugins().hook.dbb_stage_out, requests, requests[0].target)
+    return _first("dbb_stage_out", requests, requests[0].target)
 
 
-def _first(hook: Any, requests: Sequence[Any], example: str) -> Sequence[Any]:
+def _first(name: str, requests: Sequence[Any], example: str) -> Sequence[Any]:
+    from dbb.plugins import plugins  # a job that has all its files here starts without them
+
+    hook = getattr(plugins().hook, name)
     try:
         outcomes: Sequence[Any] | None = hook(requests=list(requests))
     except Exception as error:

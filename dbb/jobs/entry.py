@@ -93,6 +93,19 @@ class Entry:
             raise UnsafePathError(f"{self.place}: {key} {path!r} must be relative, without '.', '..' or empty parts")
         return path
 
+    def name(self, key: str, default: Any = None) -> str:
+        """Return what may be part of a file's name.
+
+        Raises
+        ------
+        UnsafePathError
+            If it may not.
+        """
+        name = self.path(key, default)
+        if "/" in name:
+            raise UnsafePathError(f"{self.place}: {key} {name!r} must not have a '/'")
+        return name
+
     def choice(self, key: str, choices: Sequence[str]) -> str:
         """Return one of some texts, by default the first."""
         value = self.text(key, choices[0])

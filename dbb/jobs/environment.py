@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import platform
+import pwd
 import re
 import shutil
-import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,16 +93,18 @@ def describe(environment: Mapping[str, str]) -> dict[str, object]:
         if name.startswith("SETUP_") and (match := _PRODUCT.match(value))
     }
     try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # a user without an entry, as containers have them
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a user without an entry, as containers have them
         user = str(os.getuid())
+    system = os.uname()
+    python = ".".join(map(str, sys.version_info[:3]))
     return {
-        "host": socket.gethostname(),
+        "host": system.nodename,
         "pid": os.getpid(),
         "user": user,
         "dbb": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
+        "python": python,
+        "platform": f"{system.sysname}-{system.release}-{system.machine}",
         "environment": kept,
-        "software": {"dbb": __version__, "python": platform.python_version(), **products},
+        "software": {"dbb": __version__, "python": python, **products},
     }

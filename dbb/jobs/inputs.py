@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tarfile
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -81,7 +80,12 @@ def _download(context: Context, requests: Sequence[StageRequest]) -> None:
 
 def unpack(context: Context, one: Input) -> None:
     """Unpack a tar beside itself; members that would leave the folder are refused."""
+    import tarfile  # few jobs have tars
+
     path = context.work / one.fullname
+    if not hasattr(tarfile, "data_filter"):
+        context.missing[one.fullname] = "it cannot be unpacked safely: Python must be at least 3.11.4"
+        return
     try:
         with tarfile.open(path) as tar:
             tar.extractall(path.parent, filter="data")

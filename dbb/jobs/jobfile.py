@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from dbb.errors import NotFoundError, SchemaVersionError, UnsafePathError, UsageError
+from dbb.errors import NotFoundError, SchemaVersionError, UsageError
 from dbb.filetypes import Filetype, filetype_from_dict
 from dbb.jobs.entry import Entry
 from dbb.jobs.messages import MessageRules
@@ -196,8 +196,8 @@ def read_job(path: Path) -> JobFile:
         name: Entry(entry.table("archives"), f"{entry.place}, archives").text(name) for name in entry.table("archives")
     }
     return JobFile(
-        run=entry.table("run"),
-        name=job.text("name"),
+        run=_run(entry),
+        name=job.name("name"),
         steps=_steps(entry),
         parallel={
             name: Entry(job.table("parallel"), f"{job.place}, parallel").number(name) for name in job.table("parallel")
@@ -211,6 +211,16 @@ def read_job(path: Path) -> JobFile:
         setup=entry.maybe_text("setup"),
         limits=read_limits(entry.table("limits"), f"{entry.place}, limits"),
     )
+
+
+def _run(entry: Entry) -> Mapping[str, Any]:
+    run = Entry(entry.table("run"), f"{entry.place}, run")
+    named = {
+        "reqnum": run.number("reqnum", 0),
+        "unitname": run.name("unitname", "unit"),
+        "attnum": run.number("attnum", 0),
+    }
+    return {**run.value, **named}
 
 
 def _home(entry: Entry, archives: Mapping[str, str]) -> str | None:
@@ -296,9 +306,7 @@ def read_step(data: object, place: str = "step") -> Step:
 
 def _input(entry: Entry) -> Input:
     fullname = entry.path("fullname")
-    rename = entry.path("rename") if entry.value.get("rename") is not None else None
-    if rename is not None and "/" in rename:
-        raise UnsafePathError(f"{entry.place}: rename {rename!r} must be a name in the same folder, without '/'")
+    rename = entry.name("rename") if entry.value.get("rename") is not None else None
     name = entry.text("filename", fullname.rpartition("/")[2])
     return Input(entry.text("nick", name), name, fullname, rename, _source(entry), entry.flag("untar", default=False))
 
@@ -314,7 +322,7 @@ def _source(entry: Entry) -> Mapping[str, Any]:
 
 def _output(entry: Entry) -> Output:
     fullname = entry.path("fullname")
-    name = entry.path("filename", fullname.rpartition("/")[2])
+    name = entry.name("filename", fullname.rpartition("/")[2])
     return Output(
         nick=entry.text("nick", name),
         filename=name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tarfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -35,6 +34,8 @@ def pack_junk(work: Path, paths: Collection[str], target: Path) -> None:
     OSError
         If it cannot be written.
     """
+    import tarfile  # few jobs leave junk
+
     with new_file(target) as stream, tarfile.open(fileobj=stream, mode="w:gz") as tar:
         for path in paths:
             tar.add(work / path, path, recursive=False)

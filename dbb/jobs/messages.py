@@ -7,7 +7,6 @@ searched by itself and without regard to case.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,8 +116,9 @@ class Message:
     time: str | None = None
 
     def as_dict(self, file: str) -> dict[str, object]:
-        """Return what an event holds; `file` is the name of the log."""
-        found = {name: getattr(self, name) for name in ("level", "pattern", "text", "line")} | {"file": file}
+        """Return what an event holds; `file` is the name of the log, empty if it is in none."""
+        found = {name: getattr(self, name) for name in ("level", "pattern", "text")}
+        found |= {"file": file or None, "line": self.line or None}
         return found | ({"time": self.time} if self.time else {})
 
 
@@ -356,6 +356,8 @@ def load_patterns(path: Path) -> list[MessagePattern]:
     UsageError
         If it cannot be read or a pattern is unusable; names the file.
     """
+    import tomllib  # jobs have their patterns from the job file
+
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

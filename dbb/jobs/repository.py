@@ -10,7 +10,6 @@ from dbb.errors import DbbError, PluginError
 from dbb.jobs.context import Record
 from dbb.jobs.jobfile import JobRepo, RepositoryEntry, Step
 from dbb.jobs.step import Result
-from dbb.plugins import plugins
 
 
 class Preparer:
@@ -60,6 +59,8 @@ class Preparer:
         try:
             self.prepare(first)
             if not (self._repo.work / self._repo.folder).is_dir():
+                from dbb.plugins import plugins
+
                 asked = [one.plugin_name for one in plugins().hook.dbb_prepare_step.get_hookimpls()]
                 raise PluginError(f"no plug-in has made the repository {self._repo.folder}; asked: {', '.join(asked)}")
         except (DbbError, OSError) as error:
@@ -81,6 +82,8 @@ class Preparer:
         """
         if self._repo is None:
             return
+        from dbb.plugins import plugins  # a job without a repository starts without them
+
         with self._lock:
             try:
                 plugins().hook.dbb_prepare_step(step=step, repo=self._repo)

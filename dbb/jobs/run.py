@@ -6,13 +6,12 @@ import contextlib
 import itertools
 import os
 import re
+import secrets
 import shutil
 import signal
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -210,7 +209,7 @@ class _Job:
         try:
             ready, problem = self._set_up()
             self._begin(ready, start)
-            if problem:
+            if problem and not self._stopper.is_set:
                 return Result("failed", 1, problem)
             with self._may_interrupt():
                 self._bring_inputs()
@@ -236,7 +235,7 @@ class _Job:
         self._log.append(
             None,
             state="running",
-            log=uuid.uuid4().hex,
+            log=secrets.token_hex(16),
             run=dict(self._job.run),
             **{"try": self._places.number},
             start=start,
@@ -266,6 +265,8 @@ class _Job:
                 for step in some:
                     self._run_step(step)
                 continue
+            from concurrent.futures import ThreadPoolExecutor  # most jobs do without
+
             with ThreadPoolExecutor(workers) as pool:
                 for done in [pool.submit(self._run_step, step) for step in some]:
                     done.result()
@@ -309,7 +310,7 @@ class _Job:
             known |= {one.fullname for one in step.lists} | {one.fullname for one in step.inputs}
             known |= {one.fullname for one in step.outputs} | {step.log}
         work, run = self._places.work, self._job.run
-        name = f"{run.get('unitname', 'job')}_r{run.get('reqnum', 0)}p{int(run.get('attnum', 0)):02d}_{self._job.name}"
+        name = f"{run['unitname']}_r{run['reqnum']}p{run['attnum']:02d}_{self._job.name}"
         try:
             junk = junk_of(work, known | {"log/setup.log"})
             if not junk:

@@ -53,7 +53,8 @@ def save_files(
     for one in made:
         if one.problem or not is_kept(context.options, flag=one.output.save, failed=failed):
             continue
-        if is_compressed(context.options, flag=one.output.compress, failed=failed):
+        flag = one.output.compress and not one.event["compression"]
+        if is_compressed(context.options, flag=flag, failed=failed):
             wanted.append(_compressed(context, step, one))
         else:
             wanted.append(one)

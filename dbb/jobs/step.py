@@ -97,6 +97,8 @@ class _Run:
             result = Result("failed", 1, f"{error.filename or self._step.module}: {error.strerror}")
         except DbbError as error:
             result = Result("failed", 1, str(error))
+        except Exception as error:  # noqa: BLE001  whatever a plug-in raises: the record must say how the step ended
+            result = Result("failed", 1, f"{type(error).__name__}: {error}")
         finally:
             if self._log is not None:
                 self._log.close()
@@ -134,6 +136,8 @@ class _Run:
 
     def _run_exec(self, log: StepLog, one: Exec) -> None:
         context, step = self._context, self._step.wrapnum
+        if context.stopper.signal is not None:
+            raise _FailedError("killed", 128 + context.stopper.signal, f"the job was ended before {one.execname}")
         for name in one.used:
             path = self._places.get(name)
             if path is not None and not (self._work / path).exists():
@@ -219,8 +223,10 @@ class _Run:
         """Save what is to be kept, and say what became of the step then."""
         files = list(self._made.values())
         log = self._look_at_log()
-        if self._context.stopper.is_set:  # little time is left
-            return result
+        if self._context.stopper.signal is not None:  # little time is left
+            if result.state not in {"succeeded", "incomplete"}:
+                return result
+            return Result("killed", 128 + self._context.stopper.signal, "the job was ended before its files were saved")
         failed = result.state not in {"succeeded", "incomplete"}  # what good programs made is good
         logs = [log] if log is not None and log.output.archivepath is not None else []
         problem = save_files(self._context, self._step.wrapnum, files, failed=failed, logs=logs)

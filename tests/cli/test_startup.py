@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,13 @@ def test_help_of_a_command_loads_no_heavy_library() -> None:
 def test_import_dbb_loads_nothing_but_the_standard_library() -> None:
     foreign = HEAVY | {"click", "pluggy"}
     assert modules_after("import dbb") & foreign == set()
+
+
+def test_a_job_whose_files_are_all_here_loads_no_heavy_library_and_no_plug_in(tmp_path: Path) -> None:
+    job = {"schema": 1, "job": {"name": "one"}, "steps": [{"argv": [["touch", "a"]], "outputs": [{"fullname": "a"}]}]}
+    (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    foreign = HEAVY | {"dbb.plugins", "tarfile", "tomllib"}
+    assert modules_after(RUN_DBB, "run-job", str(tmp_path / "job.json")) & foreign == set()
 
 
 @pytest.mark.parametrize("name", dbb.__all__)

@@ -401,6 +401,9 @@ def test_a_work_folder_with_something_in_it_is_not_used(tmp_path: Path) -> None:
     [
         ({"schema": 2}, SchemaVersionError),
         ({"job": {}}, UsageError),
+        ({"job": {"name": "a/b"}}, UnsafePathError),
+        ({"run": {"attnum": "x"}}, UsageError),
+        ({"run": {"unitname": ".."}}, UnsafePathError),
         ({"home": "nowhere"}, NotFoundError),
         ({"steps": {}}, UsageError),
         ({"steps": [{"argv": ["echo"]}]}, UsageError),
