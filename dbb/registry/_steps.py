@@ -36,7 +36,7 @@ ALTER TABLE task ADD COLUMN state TEXT;
 ALTER TABLE task ADD COLUMN reason TEXT;
 UPDATE task SET state = 'succeeded' WHERE status = 0;
 DROP INDEX ix_task_parent;
-CREATE INDEX ix_task_parent ON task (parent_task_id, state);
+CREATE INDEX ix_task_parent ON task (parent_task_id, name, state);
 CREATE INDEX ix_task_state ON task (root_task_id, name, state);
 CREATE TABLE attempt_state ({attempt_key} PRIMARY KEY, processing_state TEXT DEFAULT 'NEW' NOT NULL,
     data_state TEXT DEFAULT 'NEW' NOT NULL, home_archive_state TEXT DEFAULT 'ORIG' NOT NULL,

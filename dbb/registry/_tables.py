@@ -222,7 +222,7 @@ task = sa.Table(
     # unready ready running succeeded failed blocked killed incomplete, and what there is to say of it
     _name("state"),
     _name("reason"),
-    sa.Index("ix_task_parent", "parent_task_id", "state"),
+    sa.Index("ix_task_parent", "parent_task_id", "name", "state"),
     sa.Index("ix_task_label", "name", "label"),
     # covering: how many jobs and steps of each run are in which state
     sa.Index("ix_task_state", "root_task_id", "name", "state"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -27,9 +28,11 @@ from dbb.registry.relpaths import COMPRESSIONS
 from dbb.registry.runs import Run, full_run, run_condition
 from dbb.runs.states import READY, UNREADY
 
+SUBMIT_SITE = "submitsite"
+"""The setting of an attempt that says on which machine it was begun."""
 _BATCH = 50_000
 _TASK = ("id", "name", "label", "info_table", "parent_task_id", "root_task_id", "state")
-_BLOCK = ("task_id", "pfw_attempt_id", "blknum", "name", "modulelist", "numexpjobs")
+_BLOCK = ("task_id", "pfw_attempt_id", "blknum", "name", "modulelist", "numexpjobs", "target_site")
 _JOB = ("task_id", "pfw_attempt_id", "pfw_block_task_id", "jobnum", "jobkeys", "expect_num_wrap")
 _WRAPPER = (
     *("task_id", "pfw_attempt_id", "pfw_block_task_id", "pfw_job_task_id"),
@@ -65,6 +68,8 @@ class Purpose:
         Settings worth remembering, by name.
     archive_path
         Folder of the run's files below the archive's root.
+    site
+        Where its jobs run.
     """
 
     project: str | None = None
@@ -74,6 +79,7 @@ class Purpose:
     labels: Sequence[str] = ()
     values: Mapping[str, str] = field(default_factory=dict)
     archive_path: str | None = None
+    site: str | None = None
 
 
 def reserve_attempt(db: Database, reqnum: int, unitname: str, *, operator: str) -> Attempt:
@@ -131,7 +137,7 @@ def begin_run(
 
     def work(conn: sa.Connection) -> Attempt:
         attempt = _take(conn, run, reserved, operator, given)
-        _insert_tree(conn, attempt, workflow)
+        _insert_tree(conn, attempt, workflow, given.site)
         return attempt
 
     return db.write(work)
@@ -177,15 +183,16 @@ def _describe(conn: sa.Connection, attempt: int, run: Run, purpose: Purpose) -> 
             sa.update(pfw_attempt).where(pfw_attempt.c.id == attempt).values(archive_path=purpose.archive_path)
         )
     insert_missing(conn, pfw_attempt_label, [{"pfw_attempt_id": attempt, "label": one} for one in purpose.labels])
-    values = [{"pfw_attempt_id": attempt, "key": key, "val": value} for key, value in purpose.values.items()]
+    known = {SUBMIT_SITE: platform.node(), **purpose.values}
+    values = [{"pfw_attempt_id": attempt, "key": key, "val": value} for key, value in known.items()]
     insert_missing(conn, pfw_attempt_val, values)
 
 
-def _insert_tree(conn: sa.Connection, attempt: Attempt, workflow: Workflow) -> None:
+def _insert_tree(conn: sa.Connection, attempt: Attempt, workflow: Workflow, site: str | None) -> None:
     blocks = list(dict.fromkeys(job.block for job in workflow.jobs))
     execs = sum(len(one.argv) for one in workflow.instances)
     ids = take_ids(conn, task, 1 + len(blocks) + len(workflow.jobs) + len(workflow.instances) + execs)
-    tree = _Tree(attempt, workflow, blocks, iter(ids))
+    tree = _Tree(attempt, workflow, blocks, site, iter(ids))
     for table, columns, rows in (
         # parents before children, for the foreign keys
         (task, _TASK, tree.tasks()),
@@ -207,9 +214,11 @@ _Row = tuple[object, ...]
 class _Tree:
     """The rows of a workflow's tasks; `tasks` numbers them, so it comes first."""
 
-    def __init__(self, attempt: Attempt, workflow: Workflow, blocks: Sequence[str], ids: Iterator[int]) -> None:
+    def __init__(
+        self, attempt: Attempt, workflow: Workflow, blocks: Sequence[str], site: str | None, ids: Iterator[int]
+    ) -> None:
         self.root = next(ids)
-        self._attempt, self._workflow, self._ids = attempt, workflow, ids
+        self._attempt, self._workflow, self._site, self._ids = attempt, workflow, site, ids
         self._blocks = {block: next(ids) for block in blocks}
         self._jobs = {job.name: next(ids) for job in workflow.jobs}
         self._wrappers = {wrapnum: next(ids) for job in workflow.jobs for wrapnum in job.wrapnums}
@@ -244,7 +253,7 @@ class _Tree:
             modules.setdefault(one.block, {})[one.module] = None
         for number, (block, task_id) in enumerate(self._blocks.items(), 1):
             jobs = sum(job.block == block for job in self._workflow.jobs)
-            yield task_id, self._attempt.id, number, block, ",".join(modules.get(block, ())), jobs
+            yield task_id, self._attempt.id, number, block, ",".join(modules.get(block, ())), jobs, self._site
 
     def jobs(self) -> Iterator[_Row]:
         """Give the jobs."""

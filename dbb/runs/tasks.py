@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dbb.registry._connect import one_of, run_many
-from dbb.registry._runtables import RUSAGE, attempt_state, event_log, pfw_block, pfw_exec, pfw_job, pfw_wrapper
+from dbb.registry._runtables import RUSAGE, attempt_state, event_log, pfw_exec, pfw_job, pfw_wrapper
 from dbb.registry._tables import now, pfw_attempt, task
 from dbb.registry.runs import Run
 from dbb.runs.facts import Facts, JobRows, State
@@ -189,8 +189,8 @@ def roll_up(conn: sa.Connection, blocks: Collection[int], roots: Collection[int]
     -----
     As long as something below is open this looks at no more than one task of each state.
     """
-    for level in (blocks, roots):
-        states = _states_below(conn, level)
+    for level, name in ((blocks, "job"), (roots, "block")):
+        states = _states_below(conn, level, name)
         for number, there in states.items():
             _settle(conn, number, summary(there), began.get(number))
     done = _attempts(conn, roots)
@@ -200,11 +200,10 @@ def roll_up(conn: sa.Connection, blocks: Collection[int], roots: Collection[int]
         conn.execute(sa.update(attempt_state).where(of_attempt).values(processing_state=verdict))
 
 
-def _states_below(conn: sa.Connection, tasks: Iterable[int]) -> dict[int, dict[str, int]]:
+def _states_below(conn: sa.Connection, tasks: Iterable[int], name: str) -> dict[int, dict[str, int]]:
     child = task.alias("child")
-    present = [
-        sa.exists().where(child.c.parent_task_id == task.c.id, child.c.state == state).label(state) for state in STATES
-    ]
+    mine = sa.and_(child.c.parent_task_id == task.c.id, child.c.name == name)
+    present = [sa.exists().where(mine, child.c.state == state).label(state) for state in STATES]
     mine = one_of(task.c.id, sorted(tasks), conn.dialect.name)
     rows = conn.execute(sa.select(task.c.id, *present).where(mine).order_by(task.c.id))
     return {number: dict(zip(STATES, map(int, there), strict=True)) for number, *there in rows}
@@ -221,10 +220,10 @@ def _settle(conn: sa.Connection, number: int, state: str, began: float | None) -
         below = task.alias("below")
         last = sa.select(sa.func.max(below.c.end_time)).where(below.c.parent_task_id == number).scalar_subquery()
         status = STATUS_OK if state == SUCCEEDED else STATUS_LOST if state == KILLED else STATUS_FAILED
-        # what its operator deleted stays deleted
-        deleted = sa.and_(sa.literal(state == KILLED), task.c.status == STATUS_DELETED)
-        values |= {"end_time": last, "status": sa.case((deleted, STATUS_DELETED), else_=status)}
-    conn.execute(sa.update(task).where(task.c.id == number).values(values))
+        values |= {"end_time": last, "status": status}
+    # what its operator cancelled stays so, whatever its jobs say at their end
+    kept = sa.or_(task.c.status.is_(None), task.c.status != STATUS_DELETED)
+    conn.execute(sa.update(task).where(task.c.id == number, kept).values(values))
 
 
 def _attempts(conn: sa.Connection, roots: Collection[int]) -> dict[int, str]:
@@ -241,8 +240,3 @@ def count_tries(conn: sa.Connection, jobs: Sequence[JobRows]) -> None:
     known = {number: (latest, count) for number, latest, count in conn.execute(select)}
     for job in jobs:
         job.latest, job.tries = known.get(job.task, (0, 0))
-
-
-def block_tasks(attempt: int) -> sa.Select[tuple[int]]:
-    """Return the statement that gives the tasks of an attempt's blocks."""
-    return sa.select(pfw_block.c.task_id).where(pfw_block.c.pfw_attempt_id == attempt)

@@ -1,0 +1,148 @@
+"""What whoever runs the jobs of a run says of it: jobs that are ready, cannot begin or were ended; all is cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from dbb.errors import ConflictError, NotFoundError, UsageError
+from dbb.registry import Database
+from dbb.registry._connect import one_of, run_many
+from dbb.registry._runtables import attempt_state, pfw_job
+from dbb.registry._tables import now, pfw_attempt, task
+from dbb.runs.find import find_run
+from dbb.runs.states import (
+    BLOCKED,
+    FAILED,
+    INCOMPLETE,
+    KILLED,
+    OPEN,
+    READY,
+    STATES,
+    STATUS_DELETED,
+    STATUS_FAILED,
+    STATUS_LOST,
+    SUCCEEDED,
+    UNREADY,
+    WAITING,
+)
+from dbb.runs.tasks import end_children, end_tasks, roll_up
+
+
+class JobMark(NamedTuple):
+    """The state of a job that its own events do not tell, and what there is to say of it."""
+
+    state: str
+    reason: str | None = None
+
+
+def mark_jobs(db: Database, run: str, marks: Mapping[str, JobMark]) -> None:
+    """Note what became of jobs without their doing, with all that belongs to them.
+
+    Parameters
+    ----------
+    db
+        The registry.
+    run
+        ``Ht0_r11p95``.
+    marks
+        By the job's name: ``ready`` when those it waits for are done, ``blocked`` when one of them failed, ``failed``
+        if it could not be started, ``killed`` or ``incomplete`` if it was ended, ``succeeded`` if there was nothing to
+        do. A job that is over stays what it is.
+
+    Raises
+    ------
+    NotFoundError
+        If a job or the run is unknown; nothing was changed.
+    UsageError
+        If a state is none.
+    """
+    wrong = sorted({mark.state for mark in marks.values()} - set(STATES))
+    if wrong:
+        raise UsageError(f"there is no state {wrong[0]!r}: choose from {', '.join(STATES)}")
+    if marks:
+        db.write(lambda conn: _mark(conn, run, marks))
+
+
+def _mark(conn: sa.Connection, run: str, marks: Mapping[str, JobMark]) -> None:
+    attempt, dialect = find_run(conn, run), conn.dialect.name
+    named = sa.select(task.c.label, task.c.id, task.c.state, pfw_job.c.pfw_block_task_id).where(
+        task.c.id == pfw_job.c.task_id,
+        pfw_job.c.pfw_attempt_id == attempt.id,
+        task.c.name == "job",
+        one_of(task.c.label, list(marks), dialect),
+    )
+    jobs = {row.label: row for row in conn.execute(named)}
+    unknown = sorted(marks.keys() - jobs.keys())
+    if unknown:
+        raise NotFoundError("job", unknown[0], hint=f"Run {attempt.run} has none of this name")
+    marked = {row.id: marks[name] for name, row in jobs.items() if row.state in OPEN}
+    given: dict[str, sa.BindParameter[str]] = {name: sa.bindparam(f"new_{name}") for name in ("state", "reason")}
+    values = {**given, "status": sa.bindparam("new_status"), "end_time": sa.bindparam("new_end")}
+    rows = [
+        {"job": number, "new_state": mark.state, "new_reason": mark.reason, **_end(mark.state, dialect)}
+        for number, mark in sorted(marked.items())
+    ]
+    run_many(conn, sa.update(task).where(task.c.id == sa.bindparam("job")).values(values), rows)
+    _mark_below(conn, {number: mark.state for number, mark in marked.items()})
+    roll_up(conn, {row.pfw_block_task_id for row in jobs.values()}, {attempt.task}, {})
+
+
+def _end(state: str, dialect: str) -> dict[str, object]:
+    if state in {SUCCEEDED, FAILED, KILLED}:
+        status = {SUCCEEDED: 0, FAILED: STATUS_FAILED, KILLED: STATUS_LOST}[state]
+        return {"new_status": status, "new_end": now(dialect)}
+    return {"new_status": None, "new_end": None}
+
+
+def _mark_below(conn: sa.Connection, jobs: Mapping[int, str]) -> None:
+    dialect = conn.dialect.name
+    ready = [number for number, state in jobs.items() if state == READY]
+    bad = {number: state for number, state in jobs.items() if state in {FAILED, BLOCKED, KILLED, INCOMPLETE}}
+    steps = dict(
+        conn.execute(
+            sa.select(task.c.id, task.c.parent_task_id).where(one_of(task.c.parent_task_id, [*ready, *bad], dialect))
+        ).all()
+    )
+    woken = [number for number, job in steps.items() if job in set(ready)]
+    for parents in (ready, woken):
+        below = sa.and_(one_of(task.c.parent_task_id, parents, dialect), task.c.state == UNREADY)
+        conn.execute(sa.update(task).where(below).values(state=READY))
+    end_children(conn, bad)
+    end_children(conn, {number: bad[job] for number, job in steps.items() if job in bad})
+
+
+def mark_cancelled(db: Database, run: str) -> int:
+    """Note that a run was cancelled by its operator; return how many of its tasks had begun and not ended.
+
+    What runs is killed with status 5, what has not begun stays incomplete, and the data of the run are junk. Its files
+    stay.
+
+    Raises
+    ------
+    NotFoundError, AmbiguousError, UsageError
+        If `run` is none, or several.
+    ConflictError
+        If the run is over; nothing was changed.
+    """
+    return db.write(lambda conn: _cancel(conn, run))
+
+
+def _cancel(conn: sa.Connection, run: str) -> int:
+    attempt = find_run(conn, run)
+    if attempt.state not in OPEN:
+        raise ConflictError(f"run {attempt.run} is over ({attempt.state}): there is nothing to cancel")
+    mine = task.c.root_task_id == attempt.task
+    open_tasks = sa.and_(mine, task.c.state.in_(OPEN), task.c.state.not_in(WAITING))
+    running = conn.scalar(sa.select(sa.func.count()).select_from(task).where(open_tasks)) or 0
+    end_tasks(conn, mine, INCOMPLETE, STATUS_DELETED, "cancelled by its operator")
+    moment = now(conn.dialect.name)
+    over = {"state": KILLED, "status": STATUS_DELETED, "end_time": moment, "reason": "cancelled by its operator"}
+    conn.execute(sa.update(task).where(task.c.id == attempt.task).values(over))
+    state = {"data_state": "JUNK", "processing_state": "FAIL"}
+    conn.execute(sa.update(attempt_state).where(attempt_state.c.pfw_attempt_id == attempt.id).values(state))
+    changed = {"data_state": "JUNK", "state_change_date": moment}
+    conn.execute(sa.update(pfw_attempt).where(pfw_attempt.c.id == attempt.id).values(changed))
+    return int(running)
