@@ -85,6 +85,10 @@ def test_every_option_says_what_it_is_for(path: tuple[str, ...]) -> None:
 
 
 READING = {
+    ("job",),
+    ("messages",),
+    ("report",),
+    ("status",),
     ("check",),
     ("plan",),
     ("archive", "list"),
