@@ -14,9 +14,8 @@ from dbb.registry._runtables import attempt_state, pfw_job
 from dbb.registry._tables import now, pfw_attempt, task
 from dbb.runs.find import find_run
 from dbb.runs.states import (
-    BLOCKED,
+    BAD,
     FAILED,
-    INCOMPLETE,
     KILLED,
     OPEN,
     READY,
@@ -29,6 +28,8 @@ from dbb.runs.states import (
     WAITING,
 )
 from dbb.runs.tasks import end_children, end_tasks, roll_up
+
+_CANCELLED = "cancelled by its operator"
 
 
 class JobMark(NamedTuple):
@@ -49,8 +50,8 @@ def mark_jobs(db: Database, run: str, marks: Mapping[str, JobMark]) -> None:
         ``Ht0_r11p95``.
     marks
         By the job's name: ``ready`` when those it waits for are done, ``blocked`` when one of them failed, ``failed``
-        if it could not be started, ``killed`` or ``incomplete`` if it was ended, ``succeeded`` if there was nothing to
-        do. A job that is over stays what it is.
+        if it could not be started, ``killed`` if it was ended, ``succeeded`` if there was nothing to do. A job that is
+        over stays what it is.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def _mark(conn: sa.Connection, run: str, marks: Mapping[str, JobMark]) -> None:
         for number, mark in sorted(marked.items())
     ]
     run_many(conn, sa.update(task).where(task.c.id == sa.bindparam("job")).values(values), rows)
-    _mark_below(conn, {number: mark.state for number, mark in marked.items()})
+    _mark_below(conn, marked)
     roll_up(conn, {row.pfw_block_task_id for row in jobs.values()}, {attempt.task}, {})
 
 
@@ -97,28 +98,26 @@ def _end(state: str, dialect: str) -> dict[str, object]:
     return {"new_status": None, "new_end": None}
 
 
-def _mark_below(conn: sa.Connection, jobs: Mapping[int, str]) -> None:
+def _mark_below(conn: sa.Connection, jobs: Mapping[int, JobMark]) -> None:
     dialect = conn.dialect.name
-    ready = [number for number, state in jobs.items() if state == READY]
-    bad = {number: state for number, state in jobs.items() if state in {FAILED, BLOCKED, KILLED, INCOMPLETE}}
-    steps = dict(
-        conn.execute(
-            sa.select(task.c.id, task.c.parent_task_id).where(one_of(task.c.parent_task_id, [*ready, *bad], dialect))
-        ).all()
-    )
-    woken = [number for number, job in steps.items() if job in set(ready)]
-    for parents in (ready, woken):
-        below = sa.and_(one_of(task.c.parent_task_id, parents, dialect), task.c.state == UNREADY)
-        conn.execute(sa.update(task).where(below).values(state=READY))
-    end_children(conn, bad)
-    end_children(conn, {number: bad[job] for number, job in steps.items() if job in bad})
+    groups: dict[JobMark, list[int]] = {}
+    for number, mark in jobs.items():
+        groups.setdefault(mark, []).append(number)
+    for mark, numbers in groups.items():
+        below = sa.select(task.c.id).where(one_of(task.c.parent_task_id, numbers, dialect))
+        steps = list(conn.scalars(below))
+        for parents in (numbers, steps):
+            if mark.state == READY:
+                waiting = sa.and_(one_of(task.c.parent_task_id, parents, dialect), task.c.state == UNREADY)
+                conn.execute(sa.update(task).where(waiting).values(state=READY))
+            elif mark.state in BAD:
+                end_children(conn, parents, mark.reason or f"its job is {mark.state}")
 
 
 def mark_cancelled(db: Database, run: str) -> int:
     """Note that a run was cancelled by its operator; return how many of its tasks had begun and not ended.
 
-    What runs is killed with status 5, what has not begun stays incomplete, and the data of the run are junk. Its files
-    stay.
+    What runs is killed with status 5, what has not begun is blocked, and the data of the run are junk. Its files stay.
 
     Raises
     ------
@@ -137,9 +136,9 @@ def _cancel(conn: sa.Connection, run: str) -> int:
     mine = task.c.root_task_id == attempt.task
     open_tasks = sa.and_(mine, task.c.state.in_(OPEN), task.c.state.not_in(WAITING))
     running = conn.scalar(sa.select(sa.func.count()).select_from(task).where(open_tasks)) or 0
-    end_tasks(conn, mine, INCOMPLETE, STATUS_DELETED, "cancelled by its operator")
+    end_tasks(conn, mine, STATUS_DELETED, _CANCELLED)
     moment = now(conn.dialect.name)
-    over = {"state": KILLED, "status": STATUS_DELETED, "end_time": moment, "reason": "cancelled by its operator"}
+    over = {"state": KILLED, "status": STATUS_DELETED, "end_time": moment, "reason": _CANCELLED}
     conn.execute(sa.update(task).where(task.c.id == attempt.task).values(over))
     state = {"data_state": "JUNK", "processing_state": "FAIL"}
     conn.execute(sa.update(attempt_state).where(attempt_state.c.pfw_attempt_id == attempt.id).values(state))

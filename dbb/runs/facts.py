@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 from dbb.registry._runtables import RUSAGE
 from dbb.runs.eventfile import Chunk, Event
-from dbb.runs.states import BLOCKED, ERROR, INCOMPLETE, RUNNING, STATES, WARNING
+from dbb.runs.states import BLOCKED, ERROR, RUNNING, STATES
 from dbb.sky import Corners
 
 _CORNERS = fields(Corners)
@@ -210,8 +211,8 @@ class _Sorter:
         if state == RUNNING:
             said = State(state, None, None, time, None, self._host)
         else:
-            begun = state not in {BLOCKED, INCOMPLETE}
-            said = State(state, _reason(event), _int(event.get("status")), None, time if begun else None, None)
+            end, status = (None, None) if state == BLOCKED else (time, _int(event.get("status")))
+            said = State(state, _reason(event), status, None, end, None)
         self._facts.states[owner] = _joined(self._facts.states.get(owner), said)
         if step is not None:
             self._facts.steps[owner] = said
@@ -275,9 +276,6 @@ class _Sorter:
         argv = tuple(str(word) for word in one.get("argv") or ())
         source = _name(one["from"])
         self._facts.compressed.append(Compressed(self._job, owner, _time(event["t"]), source, target, argv))
-        if target is None:
-            text = f"{''.join(source)} could not be compressed (status {one['status']})"
-            self._facts.complain(self._job, owner, text, WARNING)
 
     def _message(self, event: Event, owner: int) -> None:
         one = event["message"]
@@ -288,7 +286,7 @@ class _Sorter:
             Message(
                 owner,
                 self._job.attempt,
-                _time(event["t"]),
+                _stamp(one.get("time")) or _time(event["t"]),
                 level,
                 _int(one.get("pattern")),
                 str(one["text"])[:_MOST_TEXT],
@@ -338,7 +336,13 @@ def _int(value: Any, bits: int = 31) -> int | None:
 
 
 def _reason(event: Event) -> str | None:
-    parts = [f"step {event['by']} did not succeed"] if event.get("by") is not None else []
-    if event.get("reason"):
-        parts.append(str(event["reason"]))
-    return ": ".join(parts)[:_MOST_TEXT] or None
+    text = event.get("reason") or ("" if event.get("by") is None else f"step {event['by']} did not succeed")
+    return str(text)[:_MOST_TEXT] or None
+
+
+def _stamp(text: object) -> float | None:
+    """Return the moment that a time stamp in a message stands for, if it is one."""
+    try:
+        return dt.datetime.fromisoformat(str(text)).replace(tzinfo=dt.UTC).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -127,7 +127,9 @@ def _jobs(conn: sa.Connection, attempt: int) -> list[Any]:
 def _ended(conn: sa.Connection, attempt: int) -> dict[int, int]:
     child, job = task.alias("child"), pfw_job.c
     over = sa.and_(
-        child.c.parent_task_id == job.task_id, child.c.name == "wrapper", child.c.state.in_([SUCCEEDED, FAILED, KILLED])
+        child.c.parent_task_id == job.task_id,
+        child.c.name == "wrapper",
+        child.c.state.in_([SUCCEEDED, FAILED, KILLED, INCOMPLETE]),
     )
     select = sa.select(job.task_id, sa.func.count()).where(job.pfw_attempt_id == attempt, over).group_by(job.task_id)
     return {row[0]: row[1] for row in conn.execute(select)}
@@ -148,7 +150,7 @@ def _steps(conn: sa.Connection, attempt: int, *, verbose: bool) -> dict[int, lis
             .where(other.c.pfw_attempt_id == attempt, its.c.id == other.c.task_id, its.c.state == SUCCEEDED)
             .group_by(other.c.pfw_job_task_id)
         )
-        select = select.where(sa.or_(task.c.state.in_([RUNNING, FAILED, KILLED]), step.wrapnum.in_(last)))
+        select = select.where(sa.or_(task.c.state.in_([RUNNING, FAILED, KILLED, INCOMPLETE]), step.wrapnum.in_(last)))
     found: dict[int, list[Any]] = {}
     for row in conn.execute(select):
         found.setdefault(row.pfw_job_task_id, []).append(row)

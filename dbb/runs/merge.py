@@ -25,7 +25,7 @@ from dbb.runs.eventfile import Chunk, Head, find_event_files, read_chunk, read_h
 from dbb.runs.facts import Facts, JobRows, sort_events
 from dbb.runs.files import FileWriter, register_places
 from dbb.runs.relations import register_relations
-from dbb.runs.states import KILLED, RUNNING, STATUS_LOST
+from dbb.runs.states import RUNNING, STATUS_LOST
 from dbb.runs.tasks import (
     begin_again,
     count_tries,
@@ -325,9 +325,9 @@ def _end_lost(conn: sa.Connection, logs: Sequence[str]) -> int:
     conn.execute(sa.update(event_log).where(mine).values(finished=True))
     if not jobs:
         return 0
-    end_tasks(conn, one_of(task.c.id, numbers, dialect), KILLED, STATUS_LOST, "it ended without a word")
+    end_tasks(conn, one_of(task.c.id, numbers, dialect), STATUS_LOST, "it ended without a word")
     steps = sa.select(task.c.id).where(one_of(task.c.parent_task_id, numbers, dialect))
-    end_children(conn, dict.fromkeys(numbers, KILLED))
-    end_children(conn, dict.fromkeys(conn.scalars(steps), KILLED))
+    end_children(conn, numbers)
+    end_children(conn, conn.scalars(steps).all())
     roll_up(conn, {job.pfw_block_task_id for job in jobs}, {job.root_task_id for job in jobs}, {})
     return len(jobs)

@@ -22,7 +22,7 @@ _WHY = {
     FAILED: "the step failed",
     BLOCKED: "the step was blocked",
     KILLED: "the step was killed",
-    INCOMPLETE: "the step was not begun before its run or job was ended",
+    INCOMPLETE: "the programs of the step ended well, but the file is not there",
     RUNNING: "the step is running",
 }
 _NOT_YET = "the step was not run yet"
@@ -149,7 +149,7 @@ def _failures(conn: sa.Connection, attempt: int) -> Iterator[Finding]:
         .limit(1)
         .scalar_subquery()
     )
-    bad = task.c.state.in_([FAILED, KILLED])
+    bad = task.c.state.in_([FAILED, KILLED, INCOMPLETE])
     columns = task.c.state, task.c.status, task.c.reason, first.label("message")
     step, job = pfw_wrapper.c, pfw_job.c
     steps = conn.execute(
@@ -163,7 +163,7 @@ def _failures(conn: sa.Connection, attempt: int) -> Iterator[Finding]:
     failing = sa.exists().where(
         step.pfw_job_task_id == job.task_id, step.task_id == (inner := task.alias("inner")).c.id
     )
-    failing = failing.where(inner.c.state.in_([FAILED, KILLED]))
+    failing = failing.where(inner.c.state.in_([FAILED, KILLED, INCOMPLETE]))
     jobs = conn.execute(
         sa.select(job.jobnum, *columns)
         .where(job.pfw_attempt_id == attempt, task.c.id == job.task_id, bad, sa.not_(failing))
@@ -208,7 +208,7 @@ def _missing(conn: sa.Connection, attempt: int, *, verbose: bool) -> Iterator[Fi
 
 def _why(row: Any) -> str:
     if row.made:
-        return _NOT_KEPT if row.state == SUCCEEDED else f"{_NOT_KEPT}: {_WHY.get(row.state, _NOT_YET)}"
+        return _NOT_KEPT if row.state in {SUCCEEDED, INCOMPLETE} else f"{_NOT_KEPT}: {_WHY.get(row.state, _NOT_YET)}"
     why = _WHY.get(row.state, _NOT_YET)
     if row.state == SUCCEEDED and row.optional:
         why = "the step succeeded without this file, which is optional"

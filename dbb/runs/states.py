@@ -12,9 +12,9 @@ MEANINGS: Final = {
     RUNNING: "has begun, and not ended",
     SUCCEEDED: "ended well",
     FAILED: "ended, and not well",
-    BLOCKED: "was not begun, because what it needs failed",
+    BLOCKED: "was not begun, because something else went wrong or was ended",
     KILLED: "was ended from outside",
-    INCOMPLETE: "was not begun, because what it belongs to was ended from outside",
+    INCOMPLETE: "ended well, but something that it had to make or keep is not there",
 }
 """Every state that a task can be in."""
 STATES: Final = tuple(MEANINGS)
@@ -22,6 +22,8 @@ OPEN: Final = (UNREADY, READY, RUNNING)
 """The states in which something is still to come."""
 WAITING: Final = (UNREADY, READY)
 """The states of what has not begun, and may."""
+BAD: Final = (KILLED, FAILED, INCOMPLETE, BLOCKED)
+"""The states of what is over and not well, the worst first."""
 
 STATUS_OK, STATUS_FAILED, STATUS_DELETED, STATUS_LOST = 0, 1, 5, 9
 """Exit statuses of tasks: done, failed, deleted by the operator, gone without a word."""
@@ -44,7 +46,7 @@ def summary(counts: dict[str, int]) -> str:
     if there & set(OPEN):
         begun = there - set(WAITING)
         return RUNNING if begun else READY if READY in there else UNREADY
-    for state in (KILLED, FAILED, BLOCKED, INCOMPLETE):
+    for state in BAD:
         if state in there:
             return state
     return SUCCEEDED

@@ -15,6 +15,7 @@ from dbb.registry.runs import Run
 from dbb.runs.begin import SUBMIT_SITE
 from dbb.runs.find import find_run
 from dbb.runs.states import (
+    BAD,
     BLOCKED,
     FAILED,
     INCOMPLETE,
@@ -26,7 +27,7 @@ from dbb.runs.states import (
     WAITING,
 )
 
-_ENDED = {SUCCEEDED: "DONE", FAILED: "FAIL", BLOCKED: "FAIL", KILLED: "KILL", INCOMPLETE: "KILL"}
+_ENDED = {SUCCEEDED: "DONE", FAILED: "FAIL", BLOCKED: "FAIL", KILLED: "KILL", INCOMPLETE: "FAIL"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class RunStatus:
         ``(0/3/2/9)``; before the first begins ``PEND``, after the run ``DONE``, ``FAIL``, ``KILL`` or, if its
         operator cancelled it, ``DEL``.
     done, failed, jobs
-        Of all its jobs how many succeeded, how many failed, were killed or cannot run any more, and how many there are.
+        Of all its jobs how many succeeded, how many did not or cannot run any more, and how many there are.
     steps
         How many of its steps succeeded, of how many, as ``12/40``.
     operator
@@ -188,7 +189,7 @@ def _status(
     row: Any, block: Any, counts: dict[str, _Counts], in_block: dict[int, _Counts], modules: list[str]
 ) -> RunStatus:
     jobs, steps = counts.get("job", {}), counts.get("wrapper", {})
-    lost = sum(jobs.get(state, 0) for state in (FAILED, BLOCKED, KILLED, INCOMPLETE))
+    lost = sum(jobs.get(state, 0) for state in BAD)
     return RunStatus(
         row.id,
         row.project,

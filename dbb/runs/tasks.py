@@ -14,9 +14,8 @@ from dbb.registry._tables import now, pfw_attempt, task
 from dbb.registry.runs import Run
 from dbb.runs.facts import Facts, JobRows, State
 from dbb.runs.states import (
+    BAD,
     BLOCKED,
-    FAILED,
-    INCOMPLETE,
     KILLED,
     OPEN,
     READY,
@@ -32,8 +31,6 @@ from dbb.runs.states import (
 )
 
 _EXEC = ("cmdargs", "version", *RUSAGE)
-_LEFT_BEHIND = {FAILED: BLOCKED, BLOCKED: BLOCKED, KILLED: INCOMPLETE, INCOMPLETE: INCOMPLETE}
-"""By the state of a whole that ended, that of the parts that it never began."""
 
 
 def moment(time: float | None, dialect: str) -> float | dt.datetime | None:
@@ -148,29 +145,24 @@ def write_execs(conn: sa.Connection, execs: Mapping[int, Mapping[str, Any]]) -> 
 
 def leave_behind(conn: sa.Connection, facts: Facts) -> None:
     """End what belongs to a job or step that ended badly, and was not said to have ended itself."""
-    jobs = {number: (job, said.state) for number, (job, said) in facts.jobs.items() if said.state in _LEFT_BEHIND}
-    steps = {number: said.state for number, said in facts.steps.items() if said.state in _LEFT_BEHIND}
-    end_children(conn, {number: state for number, (_, state) in jobs.items()})
-    for job, state in jobs.values():
-        steps |= {number: state for number in job.wrappers.values() if number not in steps}
-    end_children(conn, steps)
+    jobs = [job for job, said in facts.jobs.values() if said.state in BAD]
+    steps = [number for number, said in facts.steps.items() if said.state in BAD]
+    end_children(conn, [job.task for job in jobs])
+    end_children(conn, [*steps, *(number for job in jobs for number in job.wrappers.values())])
 
 
-def end_children(conn: sa.Connection, parents: Mapping[int, str]) -> None:
-    """End the open tasks below tasks that ended in the given states: what runs is killed, the rest never began."""
-    for state in sorted(set(parents.values())):
-        numbers = sorted(number for number, one in parents.items() if one == state)
-        below = one_of(task.c.parent_task_id, numbers, conn.dialect.name)
-        end_tasks(conn, below, _LEFT_BEHIND[state], STATUS_LOST)
+def end_children(conn: sa.Connection, parents: Sequence[int], reason: str = "what it belongs to has ended") -> None:
+    """End the open tasks below tasks that ended badly: what runs is killed, the rest is blocked."""
+    if parents:
+        below = one_of(task.c.parent_task_id, list(parents), conn.dialect.name)
+        end_tasks(conn, below, STATUS_LOST, reason)
 
 
-def end_tasks(
-    conn: sa.Connection, which: sa.ColumnElement[bool], waiting: str, status: int, reason: str | None = None
-) -> None:
-    """End the open tasks among `which`: what runs is killed, what has not begun gets the state `waiting`."""
+def end_tasks(conn: sa.Connection, which: sa.ColumnElement[bool], status: int, reason: str) -> None:
+    """End the open tasks among `which`: what runs is killed, what has not begun is blocked."""
     killed = {"state": KILLED, "status": status, "end_time": now(conn.dialect.name), "reason": reason}
     conn.execute(sa.update(task).where(which, task.c.state == RUNNING).values(killed))
-    conn.execute(sa.update(task).where(which, task.c.state.in_(WAITING)).values(state=waiting, reason=reason))
+    conn.execute(sa.update(task).where(which, task.c.state.in_(WAITING)).values(state=BLOCKED, reason=reason))
 
 
 def roll_up(conn: sa.Connection, blocks: Collection[int], roots: Collection[int], began: Mapping[int, float]) -> None:

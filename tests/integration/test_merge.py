@@ -210,9 +210,9 @@ def test_a_job_that_ended_without_a_word_is_killed_when_it_is_known_to_be_over(
         "select t.name, state, status from task t"
         " where t.parent_task_id in (select task_id from pfw_job where jobnum = 1)"
     )
-    assert sorted(rows(registry, steps), key=repr) == [("wrapper", "incomplete", None), ("wrapper", "killed", 9)]
+    assert sorted(rows(registry, steps), key=repr) == [("wrapper", "blocked", None), ("wrapper", "killed", 9)]
     execs = "select distinct state from task where name = 'exec_1' and state not in ('ready', 'unready')"
-    assert sorted(rows(registry, execs)) == [("incomplete",), ("killed",)]
+    assert sorted(rows(registry, execs)) == [("blocked",), ("killed",)]
     job = "select state, status, reason from task where name = 'job' and state not in ('ready', 'unready')"
     assert rows(registry, job) == [("killed", 9, "it ended without a word")]
     before = contents(registry)
@@ -233,7 +233,7 @@ def test_steps_that_were_not_reached_are_blocked_and_their_programs_too(
         " and state not in ('ready', 'unready') order by t.id"
     )
     assert sorted(rows(registry, steps), key=repr) == [
-        ("exec_1", "blocked", None, None),
+        ("exec_1", "blocked", None, "what it belongs to has ended"),
         ("exec_1", "failed", 3, None),
         ("wrapper", "blocked", None, "step 1 did not succeed"),
         ("wrapper", "failed", 3, "exec_1 ended with 3"),

@@ -254,12 +254,11 @@ def test_a_compressed_file_is_made_by_a_task_of_its_own_from_the_plain_one(
                 " where p.id = parent_desfile_id and c.id = child_desfile_id") == [("", ".fz")]  # fmt: skip
 
 
-def test_a_file_that_could_not_be_compressed_is_counted_and_told(registry: Registry, file: EventFile) -> None:
+def test_a_file_that_could_not_be_compressed_is_counted(registry: Registry, file: EventFile) -> None:
     file.add(1, exec=1, file=made(CALEXP, "calexp"))
-    file.add(1, compressed={"from": name(CALEXP), "to": name(CALEXP, ".fz"), "argv": ["fpack"], "status": 1})
+    file.add(1, compressed={"from": name(CALEXP), "to": None, "argv": [], "status": 1})
     merged(registry, file)
     assert rows(registry, "select num_requested, num_failed from compress_task") == [(1, 1)]
-    assert only(registry, WARNINGS) == f"{CALEXP} could not be compressed (status 1)"
 
 
 def test_what_a_job_left_over_is_its_own(registry: Registry, file: EventFile) -> None:

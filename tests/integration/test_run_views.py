@@ -70,7 +70,8 @@ def test_the_block_under_way_tells_how_its_jobs_stand(half: Registry) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "status", "stat"), [("succeeded", 0, "DONE"), ("failed", 1, "FAIL"), ("killed", 9, "KILL")]
+    ("state", "status", "stat"),
+    [("succeeded", 0, "DONE"), ("failed", 1, "FAIL"), ("incomplete", 1, "FAIL"), ("killed", 9, "KILL")],
 )
 def test_a_run_that_is_over_says_how_it_ended(
     registry: Registry, workflow: Workflow, tmp_path: Path, state: str, status: int, stat: str
@@ -161,7 +162,7 @@ def test_a_report_counts_by_module_and_tells_why(half: Registry) -> None:
         ("calexp", "failed", 1, "the step failed"),
         ("calexp", "ready", 1, "the step was not run yet"),
         ("calexp", "running", 1, "the step is running"),
-        ("deepcoadd_calexp", "blocked", 1, "the step was blocked"),
+        ("deepcoadd_calexp", "blocked", 1, f"the step was blocked: {job_name(1)} failed"),
     ]
     assert [what for what, *_ in by_section["slowest"]] == ["process #1", "process #2"]
     named = [one.what for one in run_report(half, RUN, verbose=True) if one.section == "missing"]
