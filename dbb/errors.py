@@ -116,13 +116,17 @@ class PluginError(DbbError):
 
 
 class PipelineError(DbbError, ValueError):
-    """A pipeline, or the submit file that it came from, cannot be planned; says where it was written."""
+    """A pipeline, or the submit file that it came from, cannot be planned; says where it was written.
+
+    ``others`` holds further problems that were found with it, each with its place.
+    """
 
     exit_code = 2
 
-    def __init__(self, problem: str, place: object = None) -> None:
-        self.problem, self.place = problem, place
-        super().__init__(f"{place}: {problem}" if place else problem)
+    def __init__(self, problem: str, place: object = None, others: Sequence[tuple[str, object]] = ()) -> None:
+        self.problem, self.place, self.others = problem, place, tuple(others)
+        told = ((problem, place), *self.others)
+        super().__init__("\n".join(f"{where}: {what}" if where else what for what, where in told))
 
 
 class VariableError(PipelineError):
@@ -131,6 +135,10 @@ class VariableError(PipelineError):
 
 class MissingVariableError(VariableError, LookupError):
     """A variable of a pipeline has no value anywhere; shows the chain of variables that led to it."""
+
+
+class ConsequenceError(PipelineError):
+    """Something cannot be planned because an earlier module, whose errors are told already, was not."""
 
 
 class CollidingOutputsError(ConflictError):

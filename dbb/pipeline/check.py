@@ -28,12 +28,18 @@ def static_problems(pipeline: Pipeline) -> list[Problem]:
     -----
     Time grows with the size of the tree.
     """
+    return static_findings(pipeline).problems
+
+
+def static_findings(pipeline: Pipeline) -> Findings:
+    """Return the same with the names of the modules that have errors."""
     check = _Check(pipeline)
     check.run()
     check.top()
     check.blocks()
     check.spelling()
-    return list(dict.fromkeys(check.findings.problems))
+    check.findings.problems[:] = dict.fromkeys(check.findings.problems)
+    return check.findings
 
 
 class _Check:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dbb.errors import PipelineError
-from dbb.pipeline.check import static_problems
+from dbb.pipeline.check import static_findings
 from dbb.pipeline.model import Place, Problem
 from dbb.pipeline.planner import problems
 from dbb.pipeline.reading import read_pipeline
@@ -24,10 +24,14 @@ def check_file(path: Path, settings: Mapping[str, str] | None = None, registry: 
     try:
         pipeline = read_pipeline(path, settings)
     except PipelineError as error:
-        return [Problem(error.problem, error.place if isinstance(error.place, Place) else None)]
-    found = [*pipeline.problems, *static_problems(pipeline)]
-    told = {problem.place for problem in found if problem.place is not None and problem.severity == "error"}
-    found += [problem for problem in problems(pipeline, registry) if problem.place not in told]
+        told = ((error.problem, error.place), *error.others)
+        return [Problem(text, place if isinstance(place, Place) else None) for text, place in told]
+    static = static_findings(pipeline)
+    found = [*pipeline.problems, *static.problems]
+    errors = [problem for problem in found if problem.severity == "error"]
+    places, texts = {problem.place for problem in errors} - {None}, {problem.text for problem in errors}
+    planned = problems(pipeline, registry, broken=static.modules)
+    found += [problem for problem in planned if problem.place not in places and problem.text not in texts]
     return sorted(found, key=lambda one: (one.place is None, str(one.place and one.place.file), _line(one)))
 
 

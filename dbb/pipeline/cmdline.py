@@ -37,6 +37,7 @@ def compile_command(
     *,
     patch_style: str | None = None,
     name: str = "exec_1",
+    module: str = "",
     place: Callable[..., object] = lambda *path: None,
 ) -> Command:
     """Prepare the command line of one exec of a module.
@@ -51,8 +52,8 @@ def compile_command(
         The module's ``wrapper`` section, for ``per_file_cmdline`` and ``add_cmdline``.
     patch_style
         ``comma`` or ``x``: how variables and columns named ``patch`` are spelled; None leaves them as they are stored.
-    name
-        The section's name, for messages.
+    name, module
+        The section's name and its module's, for messages.
     place
         Gives the place of a path below the module, such as ``("exec_1", "cmdline", "output")``, for messages.
 
@@ -63,7 +64,7 @@ def compile_command(
     """
     if patch_style is not None and patch_style not in _PATCH_STYLES:
         raise PipelineError(f"patch_style = {patch_style}: expected comma or x")
-    exec_ = _Exec(tree, _styled(patch_style), name, place)
+    exec_ = _Exec(tree, _styled(patch_style), name, f"module {module}" if module else "", place)
     with exec_.at("patch_style"):
         scope = _spelled(scope, exec_.patch)
     try:
@@ -141,12 +142,13 @@ class _Exec:
     tree: Tree
     patch: Callable[[str], str] | None
     name: str
+    module: str
     place: Callable[..., object]
 
     def located(self, error: PipelineError, *path: str, of_wrapper: bool = False) -> PipelineError:
         """Return `error` saying that it was met at `path` in this section, or in the module's ``wrapper``."""
         inside = ("wrapper", *path) if of_wrapper else (self.name, *path)
-        title = ", ".join((self.name, *(inside if of_wrapper else path)))
+        title = ", ".join((*filter(None, (self.module, self.name)), *(inside if of_wrapper else path)))
         return type(error)(f"{title}: {error.problem}", error.place or self.place(*inside))
 
     @contextmanager

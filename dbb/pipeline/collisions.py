@@ -40,13 +40,15 @@ class NameBook:
             raise self._error(instance.log, "log", earlier, instance)
 
     def check_job(self, job: Job, instances: Sequence[Instance]) -> None:
-        """Refuse two outputs of one job at one path.
+        """Refuse two outputs of one job at one path, and of quanta that run at once two different lists.
 
         Raises
         ------
         CollidingOutputsError
             If there are any; their places in the archive may still differ.
         """
+        # one after the other each may write its list anew; at the same time they may not
+        self._check_lists(job, [instance for instance in instances if instance.module in job.parallel])
         paths = [output.fullname for instance in instances for output in instance.outputs]
         if len(set(paths)) == len(paths):
             return
@@ -57,8 +59,16 @@ class NameBook:
                 if other[0] is not instance or other[1] != output.nick:
                     raise self._error(f"{output.fullname} in job {job.name}", output.nick, other[0], instance)
 
+    def _check_lists(self, job: Job, instances: Sequence[Instance]) -> None:
+        seen: dict[str, tuple[Instance, str]] = {}
+        for instance in instances:
+            for one in instance.lists:
+                other, text = seen.setdefault(one.fullname, (instance, one.text))
+                if text is not one.text and text != one.text:
+                    raise self._error(f"{one.fullname} in job {job.name}", f"list {one.name}", other, instance)
+
     def _error(self, path: str, nick: str, first: Instance, second: Instance) -> CollidingOutputsError:
-        what = "log" if nick == "log" else f"output {nick}"
+        what = nick if nick == "log" or nick.startswith("list ") else f"output {nick}"
         text = f"two quanta would write one {what}, {path}:\n    {first.title}\n    {second.title}\n"
         differing = [key for key in second.loop if first.loop.get(key) != second.loop[key]]
         pattern = self.patterns.get((second.module, nick), "")

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dbb.errors import PipelineError
+from dbb.pipeline.lists import list_items
 from dbb.pipeline.model import Pipeline, Tree, Value
 from dbb.pipeline.scope import Scope
-from dbb.pipeline.values import expand, list_items, render
+from dbb.pipeline.values import settled_text
 
 FILE_NAME = re.compile(r"\$\{file\.([^.${}]+)\.fullname[:}]", re.IGNORECASE)
 """Where a text asks for the path of a file section's files."""
@@ -102,7 +103,7 @@ def _references(pipeline: Pipeline, module: str, name: str, tree: Tree, key: str
     value = tree.get(key)
     if value is None or isinstance(value, dict):
         return ()
-    text = render(expand(str(value), scope).parts, {})
+    text = settled_text(str(value), scope)
     found = []
     for item in list_items(text):
         reference = file_reference(item)

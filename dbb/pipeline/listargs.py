@@ -10,7 +10,7 @@ from dbb.errors import PipelineError, known_names
 from dbb.pipeline.listfiles import ListText
 from dbb.pipeline.model import Data, Value
 from dbb.pipeline.scope import Scope
-from dbb.pipeline.values import Hole, UnsettledNameError, expand, holes, render
+from dbb.pipeline.values import Hole, UnsettledNameError, expand, settled_text
 from dbb.pipeline.words import Template, is_patch, split_words, written
 from dbb.pipeline.workflow import Argument
 
@@ -147,12 +147,9 @@ def fixed(text: str, scope: Scope) -> str:
         If it holds what only a quantum knows.
     """
     try:
-        parts = expand(text, scope).parts
+        return settled_text(text, scope)
     except UnsettledNameError:
         raise PipelineError(f"{text!r}: {_NOT_FIXED}") from None
-    if any(True for _ in holes(parts)):
-        raise PipelineError(f"{text!r}: {_NOT_FIXED}")
-    return render(parts, {})
 
 
 def settled(scope: Scope, values: Mapping[str, str], patch: Callable[[str], str] | None) -> Scope:

@@ -262,7 +262,7 @@ def compile_list(section: Section, fullname: FullName) -> ListPlan:
         section,
         columns,
         fullname,
-        _parse_sort(section),
+        _parse_sort(section, columns),
         section.flag("allow_missing"),
         format_,
         tuple(column.name for column in columns),
@@ -352,7 +352,7 @@ def _integer(text: str) -> int:
     return int(number)
 
 
-def _parse_sort(section: Section) -> _Sort | None:
+def _parse_sort(section: Section, columns: Sequence[_Column]) -> _Sort | None:
     text = section.text("sortkey")
     if text is None:
         return None
@@ -362,7 +362,11 @@ def _parse_sort(section: Section) -> _Sort | None:
             f"sortkey = {text}: expected key or (key, numeric, reverse), such as (ccd, True, False)", "sortkey"
         )
     numeric, reverse = (value is not None and section.truth(value, "sortkey") for value in (match[2], match[3]))
-    return _Sort(_Column((match[1] or match[4]).lower()), numeric, reverse)
+    name = (match[1] or match[4]).lower()
+    paths = {column.name for column in columns if column.key == "fullname"}
+    if name == "fullname" and len(paths) == 1:
+        (name,) = paths  # the path that the list gives, which is that of a nick's file
+    return _Sort(_Column(name), numeric, reverse)
 
 
 def _csv_value(value: str) -> str:

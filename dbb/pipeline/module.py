@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -13,6 +14,7 @@ from dbb.pipeline.execs import FILE_NAME, Exec, FileRef, execs_of, inputs_of, ou
 from dbb.pipeline.fillers import Filler
 from dbb.pipeline.lines import LineIndex
 from dbb.pipeline.listfiles import compile_list, divided
+from dbb.pipeline.lists import list_items
 from dbb.pipeline.model import Data, Tree, Value, subtree
 from dbb.pipeline.names import DataPath, NamedFile, blamed_on, data_path, folder, named_files
 from dbb.pipeline.quanta import Compiled, FilePlan, ListFilePlan, OutputTraits
@@ -20,7 +22,9 @@ from dbb.pipeline.scope import Scope
 from dbb.pipeline.section import Section
 from dbb.pipeline.sources import Sources
 from dbb.pipeline.traits import REPOSITORY_MODULE, ModuleTraits, module_traits
-from dbb.pipeline.values import Hole, expand, expand_all, list_items, render
+from dbb.pipeline.values import Hole, expand, expand_all, render, settled_text
+
+_MOST_QUANTA = 1_000_000
 
 
 class Module:
@@ -52,11 +56,9 @@ class Module:
         """Whether the module only asks its queries, for others to use."""
         return (self._text("noop") or "").strip().lower() in {"true", "t", "y", "yes", "1"}
 
-    def ask_queries(self) -> None:
-        """Get the data lines of all sections."""
-        for kind in ("list", "file"):
-            for name in self._in_order(kind):
-                self._sources.lines(self._section(kind, name))
+    def sections(self) -> list[Section]:
+        """Return the list and file sections in the order in which their queries are asked."""
+        return [self._section(kind, name) for kind in ("list", "file") for name in self._in_order(kind)]
 
     def loops(self) -> list[dict[str, str]]:
         """Return the loop values of each quantum, in the order in which quanta are counted.
@@ -73,6 +75,9 @@ class Module:
         index = self._loop_index()
         if index is None:
             values = [self._values_of(name) for name in self._loop_names]
+            if math.prod(map(len, values)) > _MOST_QUANTA:
+                counts = " x ".join(str(len(one)) for one in values)
+                raise self._error(f"wrapperloop has {counts} values: more than {_MOST_QUANTA} quanta", "wrapperloop")
             groups: Iterable[Sequence[str]] = dict.fromkeys(product(*values))
         else:
             places = [index.keys.index(name) for name in self._loop_names]
@@ -129,7 +134,9 @@ class Module:
     def _command(self, one: Exec, scope: Scope) -> Command:
         place = functools.partial(self._sources.pipeline.place, "module", self.name)
         wrapper, patch_style = subtree(self.tree, "wrapper"), self._text("patch_style")
-        return compile_command(one.tree, scope, wrapper, patch_style=patch_style, name=one.name, place=place)
+        return compile_command(
+            one.tree, scope, wrapper, patch_style=patch_style, name=one.name, module=self.name, place=place
+        )
 
     def _loop_index(self) -> LineIndex | None:
         """Return the lines that ``loopobj`` names, or None where the values written in the pipeline count."""
@@ -165,8 +172,10 @@ class Module:
     def _files(self, naming: Scope, whole: Scope) -> dict[str, FilePlan]:
         outputs = {one.nick for one in outputs_of(self._execs)}
         needed = {one.nick: one for one in (*inputs_of(self._execs), *outputs_of(self._execs))}
-        for nick in FILE_NAME.findall(" ".join(_texts(self.tree))):
-            needed.setdefault(nick.lower(), FileRef("", nick.lower()))
+        # what is also asked for by itself is more than what a list brings
+        asked = [one.nick for one in (*inputs_of(self._execs), *outputs_of(self._execs)) if not one.list]
+        for nick in (*asked, *FILE_NAME.findall(" ".join(_texts(self.tree)).lower())):
+            needed[nick] = FileRef("", nick)
         for nick in subtree(self.tree, "file"):
             needed.setdefault(nick, FileRef("*", nick))
         plans = {}
@@ -249,9 +258,7 @@ class Module:
     ) -> ListFilePlan:
         inside = replace(scope, search=(part.tree,))
         placed = replace(part, tree={**part.tree, "dirpat": "list"})
-        own = named_files(placed, inside, inside, output=False)
-        if len(own) != 1:
-            raise part.error(f"filepat gives {len(own)} names for one list")
+        (own,) = named_files(placed, inside, inside, output=False, split=False)
 
         def fullname(nick: str, values: Mapping[str, str]) -> str:
             if nick in files:
@@ -265,12 +272,14 @@ class Module:
             if len(nicks) != 1 or not files[nicks[0]].named:
                 raise part.error("it has no data: give a query, depends, or columns of one file section with filepat")
             named = replace(files[nicks[0]], by_list=False)
-        return ListFilePlan(part.name, data, own[0].fullname, text, index, named)
+        return ListFilePlan(part.name, data, own.fullname, text, index, named)
 
     def _log(self, scope: Scope) -> tuple[Filler, Filler | None]:
         section = Section("file", self.name, "log", {"filepat": "log", "dirpat": "log"}, scope, self._sources.pipeline)
-        (log,) = named_files(section, scope, scope, output=True)
-        return log.fullname, log.archivepath
+        logs = named_files(section, scope, scope, output=True)
+        if len(logs) != 1:
+            raise self._error(f"modnamepat gives {len(logs)} names for one log: it holds a list", "modnamepat")
+        return logs[0].fullname, logs[0].archivepath
 
     def _renames(self, files: Mapping[str, FilePlan], scope: Scope) -> dict[str, Filler]:
         found = {}
@@ -328,7 +337,7 @@ class Module:
             return None
         section = Section("file", self.name, key, {}, self._scope, self._sources.pipeline)
         with blamed_on(section):
-            return render(expand(str(value), self._scope).parts, {})
+            return settled_text(str(value), self._scope)
 
     def _place(self, *path: str) -> object:
         return self._sources.pipeline.place("module", self.name, *path)

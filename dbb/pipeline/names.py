@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 
 from dbb.errors import VariableError
 from dbb.pipeline.fillers import Filler
+from dbb.pipeline.lists import is_list, list_items
 from dbb.pipeline.model import Data, subtree
 from dbb.pipeline.scope import Scope
 from dbb.pipeline.section import Section
-from dbb.pipeline.values import Hole, Parts, Text, expand, expand_all, holes, is_list, list_items, render
+from dbb.pipeline.values import Hole, Parts, Text, expand, expand_all, holes, render, settled_text
 
 _MOST_KNOWN = 500_000
 _COMPRESSIONS = (".fz", ".gz")
@@ -48,7 +49,9 @@ def blamed_on(section: Section, key: str = "") -> Iterator[None]:
         raise type(error)(f"{what}: {error.problem}", section.place(key)) from None
 
 
-def named_files(section: Section, naming: Scope, archiving: Scope, *, output: bool) -> list[NamedFile]:
+def named_files(
+    section: Section, naming: Scope, archiving: Scope, *, output: bool, split: bool = True
+) -> list[NamedFile]:
     """Return the files that a section names by ``fullname``, ``filename`` or ``filepat``.
 
     Parameters
@@ -59,6 +62,8 @@ def named_files(section: Section, naming: Scope, archiving: Scope, *, output: bo
         What names mean in file names and run-time folders, and in archive folders; see facts of each in `dbb.pipeline`.
     output
         Whether the archive folder is wanted.
+    split
+        Whether lists in the name make several files; else they stay the text that they are.
 
     Raises
     ------
@@ -66,7 +71,7 @@ def named_files(section: Section, naming: Scope, archiving: Scope, *, output: bo
         If no name or no folder can be made; names the section, the key and what is missing.
     """
     found = []
-    for name in _names(section, naming):
+    for name in _names(section, naming, split):
         known = {key: Data(render(parts, {})) for key, parts in name.used.items() if not any(holes(parts))}
         place = replace(naming, current={**known, **naming.current})
         fullname = name.parts if "fullname" in section.tree else _joined(folder(section, place, "runtime"), name.parts)
@@ -78,7 +83,7 @@ def named_files(section: Section, naming: Scope, archiving: Scope, *, output: bo
     return found
 
 
-def _names(section: Section, scope: Scope) -> list[Text]:
+def _names(section: Section, scope: Scope, split: bool) -> list[Text]:
     for key in ("fullname", "filename"):
         value = section.tree.get(key)
         if isinstance(value, str):
@@ -88,7 +93,8 @@ def _names(section: Section, scope: Scope) -> list[Text]:
     if "filepat" not in section.tree:
         raise section.error("nothing says which file this is: give filename, filepat, fullname, a query or depends")
     with blamed_on(section, "filepat"):
-        return expand_all(pattern(section, scope, "filename_pattern", "filepat"), scope)
+        text = pattern(section, scope, "filename_pattern", "filepat")
+        return expand_all(text, scope) if split else [expand(text, scope)]
 
 
 def pattern(section: Section, scope: Scope, kind: str, key: str, part: str = "") -> str:
@@ -99,7 +105,7 @@ def pattern(section: Section, scope: Scope, kind: str, key: str, part: str = "")
     PipelineError
         If there is no pattern of that name; lists those that are there.
     """
-    name = render(expand(str(section.tree[key]), scope).parts, {})
+    name = settled_text(str(section.tree[key]), scope)
     known = subtree(scope.root, kind)
     found = known.get(name.lower())
     if part and isinstance(found, dict):

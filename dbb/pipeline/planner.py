@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from dbb.errors import DbbError, PipelineError, VariableError
+from dbb.errors import ConsequenceError, DbbError, PipelineError, VariableError
 from dbb.pipeline.collisions import NameBook
 from dbb.pipeline.defaults import prepared
 from dbb.pipeline.jobs import JobBuilder
+from dbb.pipeline.lists import list_items
 from dbb.pipeline.model import Pipeline, Problem, Tree, subtree
 from dbb.pipeline.module import Module, module_scope
 from dbb.pipeline.quanta import Quantum, QuantumMaker
 from dbb.pipeline.scope import Scope
 from dbb.pipeline.sources import RegistrySource, Sources
 from dbb.pipeline.traits import ModuleTraits
-from dbb.pipeline.values import UnsettledNameError, expand, list_items, render
+from dbb.pipeline.values import UnsettledNameError, settled_text
 from dbb.pipeline.workflow import Instance, Workflow
 
 _RESOURCES = ("walltime", "nodeset", "priority")
 _MOST_DIGITS = 9
+_MOST_NAMES = 10_000_000
 _TRUE = {"true", "t", "y", "yes", "1"}
 
 
@@ -54,13 +56,21 @@ def plan(
         return _Planner(pipeline, registry, Path(scratch), progress).workflow()
 
 
-def problems(pipeline: Pipeline, registry: RegistrySource = None) -> list[Problem]:
+def problems(pipeline: Pipeline, registry: RegistrySource = None, broken: Collection[str] = ()) -> list[Problem]:
     """Plan as far as that is possible, and return all that is wrong, module by module.
 
-    Queries are asked as in `plan`.
+    Queries are asked as in `plan`. What goes wrong only because an earlier module has errors is passed over.
+
+    Parameters
+    ----------
+    pipeline, registry
+        As of `plan`.
+    broken
+        Modules of which errors are known: only their queries are asked.
     """
     with tempfile.TemporaryDirectory(prefix="dbb-check-") as scratch:
         planner = _Planner(pipeline, registry, Path(scratch), None, found=[])
+        planner.sources.broken.update(broken)
         with planner.collecting():
             planner.workflow()
         return list(planner.found or ())
@@ -80,7 +90,7 @@ class _Planner:
         self.found = found
         self._pipeline = pipeline
         self._root = prepared(pipeline.tree)
-        self._sources = Sources(pipeline, self._root, registry, scratch)
+        self.sources = Sources(pipeline, self._root, registry, scratch)
         self._progress = progress or (lambda _: None)
         self._instances: list[Instance] = []
         self._modules: dict[str, ModuleTraits] = {}
@@ -93,8 +103,8 @@ class _Planner:
         for block in self._names_of("blocklist", Scope(self._root), ()):
             with self.collecting():
                 self._add_block(block, jobs)
-        for job in jobs.jobs:
-            with self.collecting():
+        with self.collecting():  # one is enough, as the next is likely to have the same cause
+            for job in jobs.jobs:
                 self._names.check_job(job, [self._instances[wrapnum - 1] for wrapnum in job.wrapnums])
         return Workflow(run, self._instances, jobs.jobs, self._modules)
 
@@ -106,6 +116,8 @@ class _Planner:
         except DbbError as error:
             if self.found is None:
                 raise
+            if isinstance(error, ConsequenceError):
+                return
             place = error.place if isinstance(error, PipelineError) else None
             text = error.problem if isinstance(error, PipelineError) else str(error)
             self.found.append(Problem(text, place))  # type: ignore[arg-type]  # whoever raises it gives a Place
@@ -124,26 +136,50 @@ class _Planner:
             with self.collecting():
                 inside = module_scope(self._root, name, block, self._chosen())
                 if name not in subtree(self._root, "module"):
-                    raise PipelineError(f"block {block}: there is no module {name!r}", self._place("block", block))
+                    place = self._place("block", block, "modulelist")
+                    raise PipelineError(f"block {block}: there is no module {name!r}", place)
                 resources[name] = _resources(self._root, inside)
                 parallel[name] = _parallel(inside)
-                keys += self._add_module(Module(self._sources, inside, job_keys))
+                self._try_module(Module(self.sources, inside, job_keys), keys)
         jobs.add_block(block, self._instances[first:], keys, resources, parallel)
 
-    def _add_module(self, module: Module) -> list[Mapping[str, str]]:
+    def _try_module(self, module: Module, keys: list[Mapping[str, str]]) -> None:
+        """Add a module; where errors are collected, one that has any is known as broken afterwards."""
+        try:
+            if self.found is not None:
+                self._tell_queries(module)
+            if module.name not in self.sources.broken:
+                self._add_module(module, keys)
+        except DbbError:
+            self.sources.broken.add(module.name)
+            raise
+
+    def _tell_queries(self, module: Module) -> None:
+        """Ask the queries of a module, so that the errors of all of them are told and not only the first."""
+        for section in module.sections():
+            with self.collecting():
+                try:
+                    if not section.flag("listonly"):
+                        self.sources.lines(section)
+                except DbbError:
+                    self.sources.broken.add(module.name)
+                    raise
+
+    def _add_module(self, module: Module, keys: list[Mapping[str, str]]) -> None:
+        """Add the quanta of a module, and to `keys` what tells the job of each."""
         if module.is_query_only:
-            module.ask_queries()
-            return []
-        keys: list[Mapping[str, str]] = []
+            for section in module.sections():
+                self.sources.lines(section)
+            return
+        first = len(keys)
         for quantum in self._quanta(module):
             self._names.enter(quantum.instance)
             for nick, lines in quantum.lines.items():
                 for line in lines:
-                    self._sources.remember(module.name, nick, line)
+                    self.sources.remember(module.name, nick, line)
             self._instances.append(quantum.instance)
             keys.append(quantum.job_keys)
-        self._progress(len(keys))
-        return keys
+        self._progress(len(keys) - first)
 
     def _quanta(self, module: Module) -> Iterator[Quantum]:
         loops = module.loops()
@@ -157,24 +193,41 @@ class _Planner:
                 yield QuantumMaker(compiled, self._wanted(module, compiled.files)).make(number, loop)
             return
         self._modules[module.name] = module.traits(compiled)
+        names = sum(len(file.named) for file in compiled.files.values()) * len(loops)
+        if names > _MOST_NAMES:
+            raise PipelineError(
+                f"module {module.name}: {len(loops)} quanta have {names} files with names from patterns, more than "
+                f"{_MOST_NAMES}: do the lists in its file sections belong into its wrapperloop?",
+                self._place("module", module.name),
+            )
         maker = QuantumMaker(compiled, self._wanted(module, compiled.files))
         for number, loop in enumerate(loops, wrapnum + 1):
             yield maker.make(number, loop)
 
     def _wanted(self, module: Module, nicks: Mapping[str, object]) -> list[str]:
-        return [nick for nick in nicks if self._sources.is_wanted(module.name, nick)]
+        return [nick for nick in nicks if self.sources.is_wanted(module.name, nick)]
 
     def _run(self) -> dict[str, int | str]:
         scope = Scope(self._root)
         run: dict[str, int | str] = {}
         for key in ("reqnum", "unitname", "attnum"):
-            text = self._text(key, scope)
-            if text is None:
-                raise PipelineError(f"{key} is missing: the run has no name without it", self._place(key))
-            if key != "unitname" and not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
-                raise PipelineError(f"{key} = {text}: expected a number", self._place(key))
-            run[key] = text if key == "unitname" else int(text)
+            known: list[int | str] = []
+            with self.collecting():
+                known.append(self._run_value(key, scope))
+            if not known:  # where errors are collected, the modules are not to be blamed for it
+                self._root[key] = "0"
+            run[key] = known[0] if known else 0
         return run
+
+    def _run_value(self, key: str, scope: Scope) -> int | str:
+        text = self._text(key, scope)
+        if text is None:
+            raise PipelineError(f"{key} is missing: the run has no name without it", self._place(key))
+        if key == "unitname":
+            return text
+        if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+            raise PipelineError(f"{key} = {text}: expected a number", self._place(key))
+        return int(text)
 
     def _chosen(self) -> dict[str, str]:
         scope = Scope(self._root)
@@ -194,7 +247,7 @@ class _Planner:
         if value is None or isinstance(value, dict):
             return None
         try:
-            return render(expand(str(value), scope).parts, {})
+            return settled_text(str(value), scope)
         except VariableError as error:
             raise type(error)(f"{key}: {error.problem}", self._place(key)) from None
 
@@ -207,10 +260,11 @@ def _patterns(root: Tree) -> dict[tuple[str, str], str]:
     patterns = subtree(root, "filename_pattern")
     found: dict[tuple[str, str], str] = {}
     for module, tree in subtree(root, "module").items():
-        for nick, section in subtree(tree, "file").items() if isinstance(tree, dict) else ():
-            if isinstance(section, dict):
-                name = section.get("filename") or patterns.get(str(section.get("filepat", "")).lower())
-                found[module, nick] = str(name or "")
+        for kind, before in (("file", ""), ("list", "list ")):
+            for nick, section in subtree(tree, kind).items() if isinstance(tree, dict) else ():
+                if isinstance(section, dict):
+                    name = section.get("filename") or patterns.get(str(section.get("filepat", "")).lower())
+                    found[module, before + nick] = str(name or "")
         if isinstance(tree, dict):
             found[module, "log"] = str(tree.get("modnamepat") or root.get("modnamepat") or "")
     return found
@@ -223,14 +277,14 @@ def _resources(root: Tree, scope: Scope) -> dict[str, str]:
     for name in sorted(names):
         value: object = scope.find(name)
         if value is not None and not isinstance(value, dict):
-            found[name] = render(expand(str(value), scope).parts, {})
+            found[name] = settled_text(str(value), scope)
     return found
 
 
 def _parallel(scope: Scope) -> int:
     def number(key: str) -> int:
         value: object = scope.find(key)
-        text = render(expand(str(value), scope).parts, {}) if value is not None else "1"
+        text = settled_text(str(value), scope) if value is not None else "1"
         if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
             raise PipelineError(f"module {scope.chosen['module']}: {key} = {text}: expected a number")
         return int(text)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dbb.errors import PipelineError, VariableError
+from dbb.pipeline.lists import list_items
 from dbb.pipeline.model import Pipeline, Tree, Value
 from dbb.pipeline.scope import Scope
-from dbb.pipeline.values import expand, list_items, render
+from dbb.pipeline.values import settled_text
 
 TRUTHS: Mapping[str, bool] = {
     **dict.fromkeys(("true", "t", "y", "yes", "1"), True),
@@ -97,7 +98,7 @@ class Section:
         """Replace the variables of a text as if it stood in this section."""
         scope = self.scope.within(**current) if current else self.scope
         try:
-            return render(expand(text, scope).parts, {})
+            return settled_text(text, scope)
         except VariableError as error:
             raise type(error)(f"{self.title}, {key or 'text'}: {error.problem}", self.place(key)) from None
 

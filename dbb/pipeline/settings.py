@@ -6,7 +6,7 @@ from dbb.errors import VariableError
 from dbb.pipeline.defaults import prepared
 from dbb.pipeline.model import Pipeline, Tree, subtree
 from dbb.pipeline.scope import Scope
-from dbb.pipeline.values import expand, render
+from dbb.pipeline.values import settled_text
 
 
 def settings_of(pipeline: Pipeline) -> dict[str, str]:
@@ -16,7 +16,7 @@ def settings_of(pipeline: Pipeline) -> dict[str, str]:
     for key, value in scope.root.items():
         if not isinstance(value, dict):
             try:
-                found[key] = render(expand(str(value), scope).parts, {})
+                found[key] = settled_text(str(value), scope)
             except VariableError:
                 continue
     return found

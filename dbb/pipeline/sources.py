@@ -8,15 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from dbb.errors import PipelineError
+from dbb.errors import ConsequenceError, PipelineError
 from dbb.pipeline.fillers import Filler
 from dbb.pipeline.inputs import group_lines, query_lines
 from dbb.pipeline.lines import LineIndex, index_lines, section_keys
+from dbb.pipeline.lists import list_items
 from dbb.pipeline.model import Pipeline, Tree, subtree
 from dbb.pipeline.names import named_files
 from dbb.pipeline.scope import Scope
 from dbb.pipeline.section import Line, Section
-from dbb.pipeline.values import Hole, list_items, render
+from dbb.pipeline.values import Hole, render
 
 if TYPE_CHECKING:
     from dbb.api import Registry
@@ -41,12 +42,15 @@ class Sources:
         Asked by the sections that query it, or what opens it then; None where nobody may ask.
     scratch
         A folder for what query programs write.
+    broken
+        Modules that could not be planned; what depends on them cannot either.
     """
 
     pipeline: Pipeline
     root: Tree
     registry: RegistrySource
     scratch: Path
+    broken: set[str] = field(default_factory=set)
     _lines: dict[tuple[str, str, str], Sequence[Line] | None] = field(default_factory=dict)
     _indexes: dict[tuple[str, str, str], LineIndex] = field(default_factory=dict)
     _made: dict[tuple[str, str], list[Line]] = field(default_factory=dict)
@@ -66,7 +70,11 @@ class Sources:
         key = (section.module, section.kind, section.name)
         if key not in self._lines:
             self._lines[key] = None  # whoever asks for itself on the way finds nothing
-            self._lines[key] = self._find(section)
+            try:
+                self._lines[key] = self._find(section)
+            except BaseException:
+                del self._lines[key]
+                raise
         return self._lines[key]
 
     def index(self, section: Section) -> LineIndex | None:
@@ -146,6 +154,8 @@ class Sources:
         lines = self.lines(other)
         if lines is None:
             lines = self._made.get((module, name)) if kind == "file" else None
+        if not lines and module in self.broken:
+            raise ConsequenceError(f"{section.title}: {key} = {reference}: that module has errors", section.place(key))
         if lines is None:
             raise section.error(f"{key} = {reference}: it has no data yet; only what comes earlier can be used", key)
         return _only(section, key, reference, lines, nick)

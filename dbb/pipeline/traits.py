@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field
 
 from dbb.errors import PipelineError
 from dbb.pipeline.execs import FILE_NAME, Exec, FileRef, file_reference
+from dbb.pipeline.lists import list_items
 from dbb.pipeline.model import Value, subtree
 from dbb.pipeline.quanta import Compiled
 from dbb.pipeline.scope import Scope
-from dbb.pipeline.values import Hole, Parts, expand, list_items, render
+from dbb.pipeline.values import Hole, Parts, settled_text
 
 REPOSITORY_MODULE = "create_butler_registry"
 """The module that stands for making a job's repository, which dbb does itself."""
@@ -168,8 +169,8 @@ def _text(scope: Scope, key: str) -> str | None:
 def _settled(text: str, scope: Scope) -> str | None:
     """Return a text with its variables replaced, or None where a loop value is needed for that."""
     try:
-        return render(expand(text, scope).parts, {})
-    except (PipelineError, KeyError):
+        return settled_text(text, scope)
+    except PipelineError:
         return None
 
 

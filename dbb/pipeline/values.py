@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from dbb.errors import MissingVariableError, VariableError
+from dbb.pipeline.lists import MOST_VALUES, is_list, ranged, split_list
 from dbb.pipeline.model import Data, Items
 from dbb.pipeline.scope import Scope
 
 _BEGIN = re.compile(r"\$([A-Za-z]*)\{")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
-_RANGE = re.compile(r"\s*([0-9]{1,18}):([0-9]{1,18})\s*")
 _KINDS = {"": "need", "loop": "need", "opt": "opt", "head": "head", "func": "func", "rnmlst": "rnmlst"}
-_MOST_VALUES = 100_000
 _DEEPEST = 100
 _LONGEST = 1 << 17  # characters, or parts: Linux takes no longer argument, and variables can double a text without end
 
@@ -69,8 +68,8 @@ class Text:
     used: Mapping[str, Parts] = field(default_factory=dict)
 
 
-class UnsettledNameError(Exception):
-    """The name of a variable holds one that only a quantum knows: expand the text anew for each."""
+class UnsettledNameError(VariableError):
+    """What has to be known for the whole module depends on what only a quantum knows: expand the text anew for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +87,9 @@ class _Alternative:
         if len(self.parts) + len(other.parts) > _LONGEST:
             raise VariableError(f"variables make a text of more than {_LONGEST} parts")
         return _Alternative(self.parts + other.parts, {**self.used, **other.used} if other.used else self.used)
+
+
+_NOTHING: Mapping[str, Parts] = {}
 
 
 def expand(text: str, scope: Scope) -> Text:
@@ -121,22 +123,6 @@ def expand_all(text: str, scope: Scope) -> list[Text]:
     return [Text(_compact(one.parts), one.used) for one in alternatives]
 
 
-def list_items(text: str) -> list[str]:
-    """Return the values of a list that the operator wrote, ranges spelled out.
-
-    Examples
-    --------
-    >>> list_items("(1:3),10"), list_items("g, r"), list_items("i")
-    (['1', '2', '3', '10'], ['g', 'r'], ['i'])
-    """
-    return [value for item in _split(text) for value in _ranged(item)]
-
-
-def is_list(text: str) -> bool:
-    """Tell whether the operator's text means several values."""
-    return text.startswith("(") or _RANGE.fullmatch(text) is not None or len(_cut(text)) > 1
-
-
 def render(parts: Parts, values: Mapping[str, str]) -> str:
     """Fill the holes of `parts`.
 
@@ -148,6 +134,19 @@ def render(parts: Parts, values: Mapping[str, str]) -> str:
     if len(parts) == 1 and type(parts[0]) is str:
         return parts[0]
     return "".join([part if isinstance(part, str) else _render(part, values) for part in parts])
+
+
+def settled_text(text: str, scope: Scope) -> str:
+    """Replace the variables of a text that has to be known before any quantum is made.
+
+    Raises
+    ------
+    MissingVariableError, VariableError
+        As `expand`.
+    UnsettledNameError
+        If it depends on a hole.
+    """
+    return _settled(expand(text, scope).parts)
 
 
 def variables(text: str) -> Iterator[tuple[str, str]]:
@@ -242,16 +241,25 @@ def _parse(text: str, at: int, *, inside: bool, depth: int) -> tuple[tuple[str |
 
 
 def _walk(
-    tokens: Sequence[str | _Reference], scope: Scope, chain: tuple[str, ...], *, split: bool
+    tokens: Sequence[str | _Reference],
+    scope: Scope,
+    chain: tuple[str, ...],
+    *,
+    split: bool,
+    used: Mapping[str, Parts] = _NOTHING,
 ) -> list[_Alternative]:
-    found = [_Alternative((), {})]
+    """Replace the references in `tokens`; what is in `used` already is not looked up again, at any depth.
+
+    So a variable has one value in a text, and variables that lead to each other in many ways cost no time.
+    """
+    found = [_Alternative((), used)]
     for token in tokens:
         if isinstance(token, str):
             found = [one.and_then(_Alternative((token,), {})) for one in found] if token else found
         else:
             found = [one.and_then(more) for one in found for more in _replace(token, one.used, scope, chain, split)]
-            if len(found) > _MOST_VALUES:
-                raise VariableError(f"{_shown(chain)}gives more than {_MOST_VALUES} values")
+            if len(found) > MOST_VALUES:
+                raise VariableError(f"{_shown(chain)}gives more than {MOST_VALUES} values")
     return found
 
 
@@ -262,13 +270,24 @@ def _replace(
         raise VariableError(f"${reference.kind.upper()}{{…}} is not supported: dbb runs no function that a file names")
     if reference.kind == "head":
         return [_head(reference, scope, chain)]
-    name, width = _name(reference, scope, chain)
+    return [
+        one
+        for named in _walk(reference.body, scope, chain, split=split, used=used)
+        for one in _replace_named(reference.kind, named, scope, chain, split)
+    ]
+
+
+def _replace_named(
+    kind: str, named: _Alternative, scope: Scope, chain: tuple[str, ...], split: bool
+) -> list[_Alternative]:
+    used = named.used
+    name, width = _name(named.parts, chain)
     if name in used:
-        return [_Alternative(_padded(used[name], width, name), {})]
+        return [_Alternative(_padded(used[name], width, name), used)]
     value = scope.find(name)
     if value is None:
-        if reference.kind == "opt":
-            return [_Alternative((), {})]
+        if kind == "opt":
+            return [_Alternative((), used)]
         raise MissingVariableError(f"{_shown(chain)}${{{name}}} has no value")
     if isinstance(value, dict):
         raise VariableError(f"{_shown(chain)}${{{name}}} is a section, not a value")
@@ -277,27 +296,33 @@ def _replace(
     if len(chain) > _DEEPEST:
         raise VariableError(f"variables lead to each other more than {_DEEPEST} times, beginning with {chain[0]}")
     if isinstance(value, Hole):
-        return [_Alternative((Hole(value.name, width),), {name: (value,)})]
+        return [_Alternative((Hole(value.name, width),), {**used, name: (value,)})]
     if isinstance(value, Data):
-        return [_Alternative(_padded((value,), width, name), {name: (value,)})]
+        return [_Alternative(_padded((value,), width, name), {**used, name: (value,)})]
     if isinstance(value, Items):
         several = value.values if split else (Data(value),)
-        return _named([_Alternative((item,), {}) for item in several], name, width if split else 0)
-    return _operator_text(value, name, width, scope, (*chain, name), split)
+        return _named([_Alternative((item,), used) for item in several], name, width if split else 0)
+    return _operator_text(value, name, width, scope, (*chain, name), split, used)
 
 
 def _operator_text(
-    value: str, name: str, width: int, scope: Scope, chain: tuple[str, ...], split: bool
+    value: str,
+    name: str,
+    width: int,
+    scope: Scope,
+    chain: tuple[str, ...],
+    split: bool,
+    used: Mapping[str, Parts],
 ) -> list[_Alternative]:
     several = is_list(value)
     if not split or not several:
-        alternatives = _walk(_tokens(value), scope, chain, split=split)
+        alternatives = _walk(_tokens(value), scope, chain, split=split, used=used)
         return _named(alternatives, name, 0 if several else width)
     alternatives = []
-    for item in _split(value):
-        for one in _walk(_tokens(item), scope, chain, split=True):
+    for item in split_list(value):
+        for one in _walk(_tokens(item), scope, chain, split=True, used=used):
             settled = all(type(part) is str for part in one.parts)
-            texts = list(_ranged("".join(map(str, one.parts)))) if settled else None
+            texts = list(ranged("".join(map(str, one.parts)))) if settled else None
             alternatives += [_Alternative((text,), one.used) for text in texts] if texts is not None else [one]
     if not alternatives:
         raise VariableError(f"${{{name}}} = {value!r} lists no value: a range goes from the smaller to the larger")
@@ -322,8 +347,8 @@ def _padded(parts: Parts, width: int, name: str) -> Parts:
     return (Padded(parts, width),)
 
 
-def _name(reference: _Reference, scope: Scope, chain: tuple[str, ...]) -> tuple[str, int]:
-    text = _settled(_walk(reference.body, scope, chain, split=False)[0].parts)
+def _name(parts: Parts, chain: tuple[str, ...]) -> tuple[str, int]:
+    text = _settled(parts)
     name, _, width = text.partition(":")
     width = width.partition(":")[0]
     if width and not (width.isascii() and width.isdigit() and len(width) <= 2):
@@ -344,57 +369,16 @@ def _head(reference: _Reference, scope: Scope, chain: tuple[str, ...]) -> _Alter
 
 
 def _settled(parts: Parts) -> str:
-    if not all(isinstance(part, str) for part in parts):
-        raise UnsettledNameError
+    late = next((part for part in parts if not isinstance(part, str)), None)
+    if isinstance(late, Head):
+        raise VariableError("$HEAD{…} is known only when the step runs, but its value is needed before")
+    if late is not None:
+        name = next(holes((late,)), "")
+        raise UnsettledNameError(
+            f"${{{name}}} differs from quantum to quantum, but one value is needed for all of them"
+        )
     return "".join(str(part) for part in parts)
 
 
 def _shown(chain: tuple[str, ...]) -> str:
     return " → ".join(f"${{{name}}}" for name in chain) + (" → " if chain else "")
-
-
-def _ranged(item: str) -> Iterator[str]:
-    match = _RANGE.fullmatch(item)
-    if match is None:
-        yield item
-        return
-    first, last = int(match[1]), int(match[2])
-    if last - first >= _MOST_VALUES:
-        raise VariableError(f"the range {item!r} has more than {_MOST_VALUES} values")
-    yield from (str(number) for number in range(first, last + 1))
-
-
-def _split(text: str) -> list[str]:
-    items: list[str] = []
-    for item in _cut(text):
-        inner = item[1:-1]
-        if item.startswith("(") and item.endswith(")") and _balanced(inner):
-            items += _split(inner)
-        else:
-            items.append(item)
-    return items
-
-
-def _balanced(text: str) -> bool:
-    depth = 0
-    for char in text:
-        depth += (char == "(") - (char == ")")
-        if depth < 0:
-            return False
-    return depth == 0
-
-
-def _cut(text: str) -> list[str]:
-    """Cut at commas outside of parentheses and braces; items come without the blanks around them."""
-    if "," not in text:
-        return [text.strip()]
-    items, depth, start = [], 0, 0
-    for at, char in enumerate(text):
-        if char in "({":
-            depth += 1
-        elif char in ")}":
-            depth = max(0, depth - 1)
-        elif char == "," and depth == 0:
-            items.append(text[start:at].strip())
-            start = at + 1
-    return [*items, text[start:].strip()]

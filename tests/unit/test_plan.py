@@ -319,3 +319,80 @@ def test_what_every_run_needs_is_asked_for(key: str) -> None:
     del given[key]
     with pytest.raises(PipelineError, match=key):
         made(**given)
+
+
+def test_quanta_that_run_at_once_cannot_have_different_lists_of_one_name() -> None:
+    one = coadds(wrapperloop="ccd, visit", modnamepat="${modulename}_${visit}_${ccd}")
+    one["list"]["exps"]["divide_by"] = "visit, ccd"  # type: ignore[index]
+    one["file"]["coadd"]["filepat"] = "ccd"  # type: ignore[index]
+    together = {**one, "master_use_fwthreads": True, "max_fwthreads": 2}
+    assert made(**settings("calib", "coadd", module={"calib": calexps(), "coadd": one}))
+    with pytest.raises(
+        CollidingOutputsError, match=r"(?s)two quanta would write one list exps, list/coadd/.*add \$\{ccd\}"
+    ):
+        made(**settings("calib", "coadd", module={"calib": calexps(), "coadd": together}))
+
+
+def test_an_input_that_a_list_brings_too_is_still_an_input_by_itself() -> None:
+    one = module(
+        used="file.raw, list.raws.raw",
+        files={"raw": {"filename": "raw-${visit}.fits", "dirpat": "plain", "flabel": "raw"}},
+        list={"raws": {"filepat": "visit", "flabel": "raws", "columns": "raw.fullname"}},
+        cmdline={"i": "${file.raw.fullname}"},
+    )
+    instance = made(**settings("m", module={"m": one})).instances[0]
+    assert [one.fullname for one in instance.inputs] == ["raw/raw-1.fits"] * 2
+    assert instance.argv == [["prog", "-i", "raw/raw-1.fits"]]
+
+
+def test_a_log_whose_name_is_a_list_is_an_error() -> None:
+    with pytest.raises(PipelineError, match="modnamepat gives 2 names for one log"):
+        made(**settings("m", module={"m": module(wrapperloop="ccd", modnamepat="${visit}")}))
+
+
+def test_a_list_in_the_name_of_a_list_file_stays_the_text_that_it_is() -> None:
+    one = coadds()
+    one["list"]["exps"]["flabel"] = "of_${band}"  # type: ignore[index]
+    workflow = made(**settings("calib", "coadd", band="g,r", module={"calib": calexps(), "coadd": one}))
+    assert workflow.instances[4].lists[0].fullname == "list/coadd/of_g,r-0000001-r11p95.fits"
+
+
+def test_a_pattern_may_be_chosen_by_a_loop_value() -> None:
+    one = module(made="file.out", files={"out": output("out", "${kind}")}, wrapperloop="kind, visit, ccd")
+    one["modnamepat"] = "${modulename}_${kind}_${visit}_${ccd}"
+    workflow = made(**settings("m", kind="ccd", module={"m": one}))
+    assert workflow.instances[0].outputs[0].filename == "out-0000001-010-r11p95.fits"
+
+
+def test_a_name_that_depends_on_the_number_of_the_quantum_is_refused() -> None:
+    one = module(made="file.out", files={"out": output("out", "p${wrapnum}")})
+    with pytest.raises(PipelineError, match=r"\$\{wrapnum\} differs from quantum to quantum"):
+        made(**settings("m", module={"m": one}))
+
+
+def test_an_error_of_a_command_line_names_its_module() -> None:
+    with pytest.raises(MissingVariableError, match=r"module m, exec_1, cmdline, x: \$\{nope\} has no value"):
+        made(**settings("m", module={"m": module(cmdline={"x": "${nope}"})}))
+
+
+def test_loops_and_names_beyond_reason_are_refused() -> None:
+    many = "1:20000"
+    with pytest.raises(PipelineError, match="20000 x 20000 values"):
+        made(**settings("m", module={"m": module(visit=many, ccd=many)}))
+    one = module(used="file.raw", files={"raw": {"filename": "${n}", "dirpat": "plain", "flabel": "raw"}}, visit=many)
+    with pytest.raises(PipelineError, match="files with names from patterns"):
+        made(**settings("m", n=many, module={"m": one}))
+
+
+def test_variables_that_lead_to_each_other_in_many_ways_come_to_an_end() -> None:
+    names = {f"a{n}": f"${{a{n - 1}}}${{b{n - 1}}}" for n in range(1, 60)}
+    names |= {f"b{n}": f"${{b{n - 1}}}${{a{n - 1}}}${{v${{b{n - 1}}}}}" for n in range(1, 60)}
+    ends = {"a0": "", "b0": "", "v": "", "x": "${a59}"}
+    workflow = made(**settings("m", **names, **ends, module={"m": module(cmdline={"x": "'${x}'"})}))
+    assert workflow.instances[0].argv == [["prog", "-x", ""]]
+
+
+def test_a_variable_has_one_value_in_a_name_however_it_gets_there() -> None:
+    files = {"raw": {"filename": "${band}-${both}", "dirpat": "plain", "flabel": "raw"}}
+    one = module(used="file.raw", files=files, band="g,r", both="x${band}")
+    assert [one.filename for one in made(**settings("m", module={"m": one})).instances[0].inputs] == ["g-xg", "r-xr"]

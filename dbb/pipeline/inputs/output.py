@@ -139,6 +139,8 @@ def _wcl(path: Path, wrong: Callable[[str], PipelineError]) -> object:
         raise wrong(str(error)) from error
     if pipeline is None:
         raise wrong("no plug-in reads it: write JSON and say 'qouttype = json', or see 'dbb plugins'")
+    if not pipeline.tree and pipeline.problems:
+        raise wrong(f"{pipeline.problems[0]}; if it is JSON, say qouttype = json")
     return pipeline.tree
 
 

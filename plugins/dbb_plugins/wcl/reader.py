@@ -11,7 +11,7 @@ from pathlib import Path
 from dbb.errors import PipelineError, VariableError
 from dbb.pipeline.model import Pipeline, Place, Problem, Tree
 from dbb.pipeline.scope import Scope
-from dbb.pipeline.values import expand, render
+from dbb.pipeline.values import settled_text
 from dbb_plugins.wcl.lines import logical_lines, read_text
 from dbb_plugins.wcl.settings import KEEP_CASE, apply_settings
 
@@ -91,8 +91,7 @@ class _Reader:
             outside = {}
         if self._errors:
             first, *others = dict.fromkeys(self._errors)
-            more = [f"{other.place}: {other.text}" for other in others]
-            raise PipelineError("\n".join([first.text, *more]), first.place)
+            raise PipelineError(first.text, first.place, [(other.text, other.place) for other in others])
         for path, place in outside.items():
             if not isinstance(_at(self._tree, path), dict):
                 self._places[path] = place
@@ -248,7 +247,7 @@ class _Reader:
             root = _copied(self._tree)
             apply_settings(root, self._settings)
             try:
-                name = render(expand(name, Scope(root)).parts, {})
+                name = settled_text(name, Scope(root))
             except VariableError as error:
                 raise PipelineError(f"<<include {name}>>: {error.problem}", place) from None
             name = _ENVIRONMENT.sub(lambda match: _environment(match[1], place), name)
