@@ -34,6 +34,7 @@ PARTS = {
     "overlaps": "What it costs to find the exposures of a patch",
     "refcats": "What a job's shards of a reference catalogue cost",
     "harvest": "What it costs to register a job's outputs",
+    "plan": "What it costs to plan a run",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dbb.errors import PipelineError
 from dbb.pipeline.workflow import Argument
@@ -12,11 +12,11 @@ from dbb.pipeline.workflow import Argument
 ARGUMENTS_LIMIT = 100_000
 """Bytes of a whole command line from which on arguments go to a file."""
 _ONE_ARGUMENT_LIMIT = 128 * 1024 - 1
+_MOST_BYTES = 4  # that UTF-8 has for a character
 _PLAIN = re.compile(r"[^\s'\"\\#]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Arguments:
+class Arguments(NamedTuple):
     """A command line and the arguments that go to a file beside it.
 
     Parameters
@@ -73,6 +73,8 @@ def args_file(argv: Sequence[Argument], path: str, *, allowed: bool, limit: int 
 
 
 def _fits(argv: Sequence[Argument], limit: int) -> bool:
+    if _MOST_BYTES * sum(map(len, map(str, argv))) + len(argv) <= min(limit, _ONE_ARGUMENT_LIMIT):
+        return True  # nearly always, and known without encoding anything
     sizes = [_size(word) for word in argv]
     return sum(sizes) <= limit and max(sizes, default=0) <= _ONE_ARGUMENT_LIMIT
 

@@ -119,8 +119,10 @@ class Command:
             return template.prune(argv)
         if self._per_file is not None:
             argv = template.prune(argv)
-            with self._exec.at_wrapper("per_file_cmdline"):
+            try:
                 argv += self._per_file.words(values, lists)
+            except PipelineError as error:
+                raise self._exec.located(error, "per_file_cmdline", of_wrapper=True) from None
         more: list[str] = []
         if self._add is not None:
             with self._exec.at_wrapper("add_cmdline"):

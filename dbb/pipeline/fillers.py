@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping, Sequence
 
 from dbb.pipeline.values import Hole, Parts, holes, pad, render
 
@@ -16,22 +17,15 @@ class Filler:
         What to fill.
     """
 
-    __slots__ = ("_format", "_pads", "_parts", "parts")
+    __slots__ = ("_format", "_padded", "_pick", "_rendered", "parts")
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
-        self._parts: Parts | None = None
-        self._pads = False
-        words = []
-        for part in parts:
-            if isinstance(part, str):
-                words.append(part.replace("%", "%%"))
-            elif isinstance(part, Hole) and not set(part.name) & set("()%:"):
-                self._pads = self._pads or part.width > 0
-                words.append(f"%({part.name}:{part.width})s" if part.width else f"%({part.name})s")
-            else:
-                self._parts = parts
-        self._format = "".join(words)
+        slots = [part for part in parts if isinstance(part, Hole)]
+        self._rendered = len(slots) + sum(isinstance(part, str) for part in parts) < len(parts)
+        self._format = "".join(part.replace("%", "%%") if isinstance(part, str) else "%s" for part in parts)
+        self._pick = picker([hole.name for hole in slots])
+        self._padded = [(number, hole) for number, hole in enumerate(slots) if hole.width]
 
     def fill(self, values: Mapping[str, str]) -> str:
         """Return the text for `values`.
@@ -43,11 +37,14 @@ class Filler:
         VariableError
             As `render`.
         """
-        if self._parts is not None:
-            return render(self._parts, values)
-        if self._pads and type(values) is not Padding:
-            values = Padding(values)
-        return self._format % values
+        if self._rendered:
+            return render(self.parts, values)
+        if not self._padded:
+            return self._format % self._pick(values)
+        filled = list(self._pick(values))
+        for number, hole in self._padded:
+            filled[number] = pad(filled[number], hole.width, hole.name)
+        return self._format % tuple(filled)
 
     @property
     def names(self) -> set[str]:
@@ -55,12 +52,8 @@ class Filler:
         return set(holes(self.parts))
 
 
-class Padding(dict[str, str]):
-    """Values by name; ``name:N`` is the number padded with zeros to N digits."""
-
-    def __missing__(self, key: str) -> str:
-        name, colon, width = key.rpartition(":")
-        if not colon:
-            raise KeyError(key)
-        value = self[key] = pad(self[name], int(width), name)
-        return value
+def picker(keys: Sequence[str]) -> Callable[[Mapping[str, str]], tuple[str, ...]]:
+    """Return what gives the values of `keys`, in that order; it raises KeyError if one is missing."""
+    if len(keys) > 1:
+        return operator.itemgetter(*keys)
+    return lambda values: tuple([values[key] for key in keys])

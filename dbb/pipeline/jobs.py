@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dbb.errors import PipelineError
-from dbb.pipeline.names import split_compression
+from dbb.pipeline.names import COMPRESSIONS, split_compression
 from dbb.pipeline.workflow import Instance, Job
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]")
@@ -104,7 +104,9 @@ class JobBuilder:
         for instance in instances:
             own = job_of[instance.wrapnum]
             for one in instance.inputs:
-                made = self._producers.get(one.filename) or self._producers.get(split_compression(one.filename)[0])
+                made = self._producers.get(one.filename)
+                if made is None and one.filename.endswith(COMPRESSIONS):
+                    made = self._producers.get(split_compression(one.filename)[0])
                 if made is None:
                     continue
                 if made[0] >= instance.wrapnum:

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dbb.errors import PipelineError
 from dbb.pipeline.section import Line, Section
+
+
+class ColumnLines(Sequence[Line]):
+    """Lines of one file each, kept by column: what is asked of all of them needs no line."""
+
+    @abstractmethod
+    def column(self, key: str) -> Sequence[str | None]:
+        """Return for each line its file's value of `key`, None where it has none."""
+
+    @abstractmethod
+    def known_keys(self) -> set[str]:
+        """Return the keys that any of the files has."""
+
+
+def known_keys(lines: Sequence[Line]) -> set[str]:
+    """Return all keys that files on `lines` have."""
+    if isinstance(lines, ColumnLines):
+        return lines.known_keys()
+    return {key for line in lines for values in line.values() for key in values}
 
 
 def line_value(line: Line, key: str) -> str | None:
@@ -90,20 +110,20 @@ def index_lines(section: Section, lines: Sequence[Line]) -> LineIndex:
     """
     keys = section_keys(section)
     groups: dict[tuple[str, ...], list[int]] = {}
-    for number, line in enumerate(lines):
-        if len(line) == 1:
-            (values,) = line.values()
-            try:
-                group = tuple([values[key] for key in keys])
-            except KeyError as error:
-                raise _lacks(section, number, str(error.args[0]), line) from None
-        else:
-            group = tuple([_checked(section, number, line, key) for key in keys])
+    for number, group in enumerate(_keys_of_each(section, lines, keys)):
         if group in groups:
             groups[group].append(number)
         else:
             groups[group] = [number]
     return LineIndex(section, keys, lines, groups)
+
+
+def _keys_of_each(section: Section, lines: Sequence[Line], keys: Sequence[str]) -> Iterable[tuple[str, ...]]:
+    if keys and isinstance(lines, ColumnLines):
+        columns = [lines.column(key) for key in keys]
+        if not any(None in column for column in columns):
+            return zip(*columns, strict=True)  # None is in none of them
+    return (tuple([_checked(section, number, line, key) for key in keys]) for number, line in enumerate(lines))
 
 
 def _checked(section: Section, number: int, line: Line, key: str) -> str:

@@ -59,10 +59,11 @@ class PerFile:
         """
         found = _list(lists, self.list_name)
         template = self.templates.get((found.columns, found.nicks)) or self._compile(found, values)
-        fixed = {name: values[name] for name in template.names if name in values and name not in found.columns}
+        known = {name: values[name] for name in template.names if name in values}
         out: list[Argument] = []
         for row in found.rows:
-            out += template.prune(template.fill({**fixed, **dict(zip(found.columns, row, strict=True))}))
+            known.update(zip(found.columns, row, strict=True))
+            out += template.prune(template.fill(known))
         return out
 
     def _compile(self, found: ListText, values: Mapping[str, str]) -> Template:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from dbb.errors import PipelineError, known_names
+from dbb.pipeline.fillers import picker
 from dbb.pipeline.section import Line, Section
 
 FullName: TypeAlias = "Callable[[str, Mapping[str, str]], str]"
@@ -27,8 +27,7 @@ _CSV_SPECIAL = re.compile(rf"""[",]|{_LINE_END.pattern}|^\s|\s$""")
 _MISSING = "\0"  # a key that is not there, until it is known whether that is allowed
 
 
-@dataclass(frozen=True, slots=True)
-class ListText:
+class ListText(NamedTuple):
     """One list of one quantum.
 
     Parameters
@@ -67,6 +66,9 @@ class ListPlan:
     format: str
     columns: tuple[str, ...]
     nicks: tuple[str, ...]
+    _pick: Callable[[Mapping[str, str]], _Row] | None
+    _fullname_of: str | None
+    _formats: bool
 
     def text(self, lines: Sequence[Line]) -> ListText:
         """Write the list of one quantum.
@@ -94,19 +96,17 @@ class ListPlan:
         return [lines[number] for number in order]
 
     def _rows(self, lines: Sequence[Line]) -> list[_Row]:
-        pick = _picker([column.key for column in self._columns])
-        nick = next((column.nick for column in self._columns if column.key == "fullname"), None)
-        simple = len({column.nick for column in self._columns if column.key == "fullname"}) <= 1
+        pick, nick = self._pick, self._fullname_of
         rows = []
         for line in self.sorted(lines):
             try:
-                if len(line) != 1 or not simple:
+                if len(line) != 1 or pick is None:
                     raise KeyError  # the slow way asks file by file
                 (values,) = line.values()
                 rows.append(pick(values if nick is None else {**values, "fullname": self._fullname(nick, values)}))
             except KeyError:
                 rows.append(tuple(self._value(line, column) for column in self._columns))
-        if any(column.format for column in self._columns):
+        if self._formats:
             rows = [tuple(map(self._formatted, self._columns, row)) for row in rows]
         return rows
 
@@ -258,6 +258,7 @@ def compile_list(section: Section, fullname: FullName) -> ListPlan:
     format_ = (section.text("format") or "").strip().lower() or "textsp"
     if format_ not in FORMATS:
         raise section.error(f"format = {format_}: expected one of {', '.join(FORMATS)}", "format")
+    of_fullname = dict.fromkeys(column.nick for column in columns if column.key == "fullname")
     return ListPlan(
         section,
         columns,
@@ -267,6 +268,9 @@ def compile_list(section: Section, fullname: FullName) -> ListPlan:
         format_,
         tuple(column.name for column in columns),
         tuple(dict.fromkeys(column.nick for column in columns if column.nick)),
+        picker([column.key for column in columns]) if len(of_fullname) <= 1 else None,
+        next(iter(of_fullname), None),
+        any(column.format is not None for column in columns),
     )
 
 
@@ -373,9 +377,3 @@ def _csv_value(value: str) -> str:
     if _CSV_SPECIAL.search(value) is None:
         return value
     return '"' + value.replace('"', '""') + '"'
-
-
-def _picker(keys: Sequence[str]) -> Callable[[Mapping[str, str]], _Row]:
-    if len(keys) > 1:
-        return operator.itemgetter(*keys)
-    return lambda values: (values[keys[0]],)

@@ -12,7 +12,7 @@ from dbb.errors import PipelineError
 from dbb.pipeline.cmdline import Command, compile_command
 from dbb.pipeline.execs import FILE_NAME, Exec, FileRef, execs_of, inputs_of, outputs_of
 from dbb.pipeline.fillers import Filler
-from dbb.pipeline.lines import LineIndex
+from dbb.pipeline.lines import LineIndex, known_keys
 from dbb.pipeline.listfiles import compile_list, divided
 from dbb.pipeline.lists import list_items
 from dbb.pipeline.model import Data, Tree, Value, subtree
@@ -236,11 +236,7 @@ class Module:
         known = self._known_keys.get(section.title)
         if known is None:
             index = self._sources.index(section)
-            lines = index.lines if index is not None else ()
-            known = self._known_keys[section.title] = set()
-            for line in lines:
-                for values in line.values():
-                    known.update(values)
+            known = self._known_keys[section.title] = known_keys(index.lines if index is not None else ())
         return known
 
     def _lists(self, files: Mapping[str, FilePlan], scope: Scope) -> list[ListFilePlan]:

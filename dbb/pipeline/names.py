@@ -14,8 +14,9 @@ from dbb.pipeline.scope import Scope
 from dbb.pipeline.section import Section
 from dbb.pipeline.values import Hole, Parts, Text, expand, expand_all, holes, render, settled_text
 
-_MOST_KNOWN = 500_000
-_COMPRESSIONS = (".fz", ".gz")
+_MOST_KNOWN = 10_000
+COMPRESSIONS = (".fz", ".gz")
+"""Suffixes of compressed files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +169,10 @@ class DataPath:
             name = values["filename"]
         except KeyError as error:
             raise self.section.error(f"dirpat needs {error.args[0]!r}, which the line of {values} lacks") from None
-        compression = values.get("compression") or ""
-        suffix = "" if compression == "None" or (name.endswith(compression) and compression) else compression
-        return tidy(f"{place}/{name}{suffix}" if place else name + suffix)
+        compression = values.get("compression")
+        if compression and compression != "None" and not name.endswith(compression):
+            name += compression
+        return tidy(f"{place}/{name}" if place else name)
 
 
 def tidy(path: str) -> str:
@@ -196,7 +198,7 @@ def split_compression(name: str) -> tuple[str, str]:
     >>> split_compression("a.fits.fz"), split_compression("a.gz")
     (('a.fits', '.fz'), ('a.gz', ''))
     """
-    for suffix in _COMPRESSIONS:
+    for suffix in COMPRESSIONS:
         if name.endswith(suffix) and "." in name[: -len(suffix)]:
             return name[: -len(suffix)], suffix
     return name, ""

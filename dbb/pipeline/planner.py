@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -50,9 +51,10 @@ def plan(
 
     Notes
     -----
-    Each section asks its query once. Time and memory grow with the number of quanta and their files.
+    Each section asks its query once. Time and memory grow with the number of quanta and their files. Meanwhile Python
+    does not look for garbage in cycles: nothing here makes any, and looking through millions of files takes long.
     """
-    with tempfile.TemporaryDirectory(prefix="dbb-plan-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="dbb-plan-") as scratch, _uncollected():
         return _Planner(pipeline, registry, Path(scratch), progress).workflow()
 
 
@@ -74,6 +76,18 @@ def problems(pipeline: Pipeline, registry: RegistrySource = None, broken: Collec
         with planner.collecting():
             planner.workflow()
         return list(planner.found or ())
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector from looking through what a plan holds, again and again as it grows."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Planner:

@@ -12,17 +12,19 @@ from dbb.patterns import is_safe_path
 from dbb.pipeline.argsfile import args_file
 from dbb.pipeline.cmdline import Command
 from dbb.pipeline.execs import FileRef
-from dbb.pipeline.fillers import Filler, Padding
+from dbb.pipeline.fillers import Filler, picker
 from dbb.pipeline.lines import LineIndex
 from dbb.pipeline.listfiles import ListPlan, ListText
 from dbb.pipeline.names import DataPath, NamedFile, tidy
 from dbb.pipeline.section import Line, Section
 from dbb.pipeline.workflow import Argument, InputFile, Instance, ListFile, OutputFile
 
-_SPECIAL = re.compile(r"[\[\]*?\\]|\A/|/\Z|\A\.|/\.|//|\A\Z")
+_PLAIN_PATHS = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_+-][A-Za-z0-9_.+-]*)*")
 _NO_METADATA = {"filename", "compression", "flabel", "fsuffix", "wrapnum", "reqnum", "unitname", "attnum"}
 _NO_SOURCE: Mapping[str, str] = {}
 _OF_FILE = ("relpath", "archive", "run", "filesize", "md5sum")
+_MOST_TEXTS = 10_000
+_of_file = picker(_OF_FILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +151,7 @@ class _Quantum:
     lines: dict[str, Sequence[Line]]
 
 
-@dataclass(frozen=True, slots=True)
-class Quantum:
+class Quantum(NamedTuple):
     """A quantum with what the plan of the whole needs of it.
 
     Parameters
@@ -212,6 +213,7 @@ class QuantumMaker:
         self._plan = plan
         self._wanted = wanted
         self._texts: dict[tuple[str, tuple[int, ...]], ListText] = {}
+        self._jobs: dict[tuple[str, ...], Mapping[str, str]] = {}  # many quanta share a job, and its keys
         self._named = {nick: [_Named(one) for one in file.named] for nick, file in plan.files.items()}
 
     def make(self, wrapnum: int, loop: dict[str, str]) -> Quantum:
@@ -224,7 +226,7 @@ class QuantumMaker:
         """
         plan = self._plan
         keys = "_" + "_".join(loop.values()) if loop else "noloop"
-        quantum = _Quantum(loop, Padding(loop, wrapnum=str(wrapnum), wrapkeys=keys), {}, {}, {})
+        quantum = _Quantum(loop, {**loop, "wrapnum": str(wrapnum), "wrapkeys": keys}, {}, {}, {})
         if plan.loop_file is not None:
             self._add_values_of_loop_file(plan.loop_file, quantum)
         for nick, file in plan.files.items():
@@ -233,12 +235,10 @@ class QuantumMaker:
             found = quantum.files[nick] = self._files(file, quantum)
             quantum.values[f"file.{nick}.fullname"] = ",".join([fullname for fullname, _ in found])
         lists = [self._list(one, quantum) for one in plan.lists]
-        log = _checked(plan.log.fill(quantum.values), plan, wrapnum)
+        log = plan.log.fill(quantum.values)
         inputs = [one for reference in plan.inputs for one in self._inputs(reference, quantum)]
         outputs = [one for reference in plan.outputs for one in self._outputs(reference, quantum)]
-        paths = [one.fullname for one in inputs] + [one.fullname for one in outputs] + [one.fullname for one in lists]
-        for path in paths:
-            _checked(path, plan, wrapnum)
+        _check([log, *[one.fullname for files in (inputs, outputs, lists) for one in files]], plan, wrapnum)
         argv = [self._words(number, command, quantum, log, lists) for number, command in enumerate(plan.commands, 1)]
         instance = Instance(
             plan.module,
@@ -252,8 +252,10 @@ class QuantumMaker:
             log,
             tidy(plan.log_archive.fill(quantum.values)) if plan.log_archive is not None else None,
         )
-        job = {key: filler.fill(quantum.values) for key, filler in plan.job_keys.items()}
-        return Quantum(instance, job, {nick: _lines_of(nick, quantum) for nick in self._wanted})
+        job = tuple([filler.fill(quantum.values) for filler in plan.job_keys.values()])
+        if job not in self._jobs:
+            self._jobs[job] = dict(zip(plan.job_keys, job, strict=True))
+        return Quantum(instance, self._jobs[job], {nick: _lines_of(nick, quantum) for nick in self._wanted})
 
     def _words(
         self, number: int, command: Command, quantum: _Quantum, log: str, lists: list[ListFile]
@@ -299,6 +301,8 @@ class QuantumMaker:
             key = (one.name, tuple(chosen))
             text = self._texts.get(key)
             if text is None:
+                if len(self._texts) >= _MOST_TEXTS:
+                    self._texts.clear()
                 text = self._texts[key] = one.text.text(lines)
         else:
             assert one.named is not None
@@ -371,17 +375,21 @@ def _known(brought: Mapping[str, str] | _Named, quantum: _Quantum) -> Mapping[st
 def _source(values: Mapping[str, str] | _Named) -> Mapping[str, str]:
     if isinstance(values, _Named):
         return _NO_SOURCE
-    return {key: values[key] for key in _OF_FILE if key in values} if "relpath" in values else _NO_SOURCE
+    try:
+        return dict(zip(_OF_FILE, _of_file(values), strict=True))
+    except KeyError:
+        return {key: values[key] for key in _OF_FILE if key in values} if "relpath" in values else _NO_SOURCE
 
 
-def _checked(path: str, plan: Compiled, wrapnum: int) -> str:
-    plain = path.isascii() and path.isprintable() and _SPECIAL.search(path) is None  # the full test takes longer
-    if not plain and is_safe_path(path) is None:
-        raise PipelineError(
-            f"module {plan.module} #{wrapnum}: the path {path!r} is refused: it must stay below the job's folder"
-            " and hold no '..' and none of [ ] * ? \\"
-        )
-    return path
+def _check(paths: Sequence[str], plan: Compiled, wrapnum: int) -> None:
+    if _PLAIN_PATHS.fullmatch("/".join(paths)) is not None:  # at one look: the full test takes longer
+        return
+    for path in paths:
+        if is_safe_path(path) is None:
+            raise PipelineError(
+                f"module {plan.module} #{wrapnum}: the path {path!r} is refused: it must stay below the job's folder"
+                " and hold no '..' and none of [ ] * ? \\"
+            )
 
 
 def _shown(loop: Mapping[str, str]) -> str:

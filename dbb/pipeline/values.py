@@ -192,7 +192,7 @@ def _render(part: Hole | Padded | Head, values: Mapping[str, str]) -> str:
 
 def pad(text: str, width: int, name: str) -> str:
     """Return an integer with zeros before it, `width` digits in all or more; VariableError if it is none."""
-    if _INTEGER.fullmatch(text) is None:
+    if not (text.isascii() and text.isdigit()) and _INTEGER.fullmatch(text) is None:
         raise VariableError(f"${{{name}:{width}}} needs an integer, but the value is {text!r}")
     return text.zfill(width)
 

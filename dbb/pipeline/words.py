@@ -6,12 +6,12 @@ A value (data, or a hole that a quantum fills) never makes two words of one, wha
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from dbb.errors import MissingVariableError, PipelineError, VariableError
+from dbb.pipeline.fillers import picker
 from dbb.pipeline.model import Value
 from dbb.pipeline.values import Head, Hole, Padded, Part, Parts, holes, render
 from dbb.pipeline.workflow import Argument
@@ -147,9 +147,10 @@ class Template:
         self._patch = patch
         self._made: dict[str, _Make] = {}
         slots: list[str] = []
-        self._format = "\0".join(self._word(word.parts, slots) for word in kept)
-        self._pick = _picker(slots)
-        self._count = len(kept)
+        self._changing = [n for n, word in enumerate(kept) if any(type(part) is not str for part in word.parts)]
+        self._constant: list[Argument] = ["".join(map(str, word.parts)) for word in kept]  # which all quanta share
+        self._format = "\0".join(self._word(kept[number].parts, slots) for number in self._changing)
+        self._pick = picker(slots)
         self._vanishing = tuple(word.may_vanish for word in kept)
         self._any_vanishes = any(self._vanishing)
         self._heads = [(n, self._pieces(word.parts)) for n, word in enumerate(kept) if _has_head(word.parts)]
@@ -162,17 +163,20 @@ class Template:
         VariableError
             If a value is missing, is no integer where one has to be padded, or holds a NUL character.
         """
-        if self._count == 0:
-            return []
+        filled = list(self._constant)
+        if not self._changing:
+            return filled
         try:
             if self._made:
                 values = {**values, **{key: make(values) for key, make in self._made.items()}}
-            filled: list[Argument] = list((self._format % self._pick(values)).split("\0"))
+            texts = (self._format % self._pick(values)).split("\0")
             heads = [(number, _joined([_filled(piece, values) for piece in pieces])) for number, pieces in self._heads]
         except KeyError as error:
             raise MissingVariableError(f"${{{error.args[0]}}} has no value") from None
-        if len(filled) != self._count:
+        if len(texts) != len(self._changing):
             raise VariableError("a value holds a NUL character, which no argument can")
+        for number, text in zip(self._changing, texts, strict=True):
+            filled[number] = text
         for number, argument in heads:
             filled[number] = argument
         return filled
@@ -264,9 +268,3 @@ def is_patch(name: str) -> bool:
 
 def _has_head(parts: Parts) -> bool:
     return any(isinstance(part, Head) for part in parts)
-
-
-def _picker(names: Sequence[str]) -> Callable[[Values], tuple[str, ...]]:
-    if len(names) > 1:
-        return operator.itemgetter(*names)
-    return lambda values: tuple(values[name] for name in names)

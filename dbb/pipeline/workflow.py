@@ -1,11 +1,15 @@
-"""A workflow: what must run, as plain values that any engine can start and JSON can carry."""
+"""A workflow: what must run, as plain values that any engine can start and JSON can carry.
+
+What a plan holds by the hundred thousand are named tuples: they are made in a third of a frozen dataclass's time.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from dbb.pipeline.traits import ModuleTraits
@@ -16,8 +20,7 @@ Argument: TypeAlias = "str | dict[str, Any]"
 SCHEMA = 1
 
 
-@dataclass(frozen=True, slots=True)
-class InputFile:
+class InputFile(NamedTuple):
     """A file that a quantum reads.
 
     Parameters
@@ -38,7 +41,7 @@ class InputFile:
     filename: str
     fullname: str
     rename: str | None = None
-    source: Mapping[str, str] = field(default_factory=dict)
+    source: Mapping[str, str] = MappingProxyType({})
 
     def as_dict(self) -> dict[str, object]:
         """Return what JSON holds."""
@@ -50,8 +53,7 @@ class InputFile:
         return out
 
 
-@dataclass(frozen=True, slots=True)
-class OutputFile:
+class OutputFile(NamedTuple):
     """A file that a quantum writes.
 
     Parameters
@@ -98,8 +100,7 @@ class OutputFile:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class ListFile:
+class ListFile(NamedTuple):
     """A list file that a quantum is given: its name in the module, its path in the job and its text."""
 
     name: str
@@ -111,8 +112,7 @@ class ListFile:
         return {"name": self.name, "fullname": self.fullname, "text": self.text}
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(NamedTuple):
     """One quantum: what runs once, with which files.
 
     Parameters

@@ -10,6 +10,7 @@ from dbb.errors import MissingError
 from dbb.filetypes import Filetype
 from dbb.pipeline.inputs.output import nick_of
 from dbb.pipeline.inputs.problems import NOT_FOUND, problem
+from dbb.pipeline.lines import ColumnLines
 from dbb.pipeline.section import Line, Section
 from dbb.registry import Database
 from dbb.registry.relpaths import join_relpath
@@ -103,7 +104,7 @@ def _asks_overlaps(section: Section, filetype: Filetype) -> bool:
     return any(name in _OVERLAP and name not in own for name in (*_asked(section), *dividing))
 
 
-class FileLines(Sequence[Line]):
+class FileLines(ColumnLines):
     """Data lines of files that the registry knows, kept by column and made when asked for.
 
     Parameters
@@ -152,6 +153,16 @@ class FileLines(Sequence[Line]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         return {self.nick: self._values([column[index] for column in self._columns])}
+
+    def column(self, key: str) -> Sequence[str | None]:
+        """Return for each line its file's value of `key`, None where it has none."""
+        if key == "relpath":
+            return [values["relpath"] for line in self for values in line.values()]
+        return self._columns[self._names.index(key)] if key in self._names else [None] * len(self)
+
+    def known_keys(self) -> set[str]:
+        """Return the keys that any of the files has."""
+        return {name for name, column in zip(self._names, self._columns, strict=True) if any(column)}
 
     def __iter__(self) -> Iterator[Line]:
         for row in zip(*self._columns, strict=True):
