@@ -73,6 +73,7 @@ PLACE_COLUMNS = ("archive_name", "path")
 RUN_COLUMNS = ("unitname", "reqnum", "attnum")
 FIXED = len(FILE_COLUMNS) + len(PLACE_COLUMNS) + len(RUN_COLUMNS) + 1
 """Where the data id begins in a row: columns of file, place and run, and the run's rank, come first."""
+_PATH_AT = len(FILE_COLUMNS) + PLACE_COLUMNS.index("path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +321,8 @@ def _needs_synonyms(filetype: Filetype, node: Node) -> bool:
 def resolve(rows: Iterable[Sequence[Any]], filetype: Filetype, *, unique: bool) -> Iterator[Sequence[Any]]:
     """Keep of rows in the order of `select_files` one place per file and, if `unique`, one file per data id.
 
+    A file that no archive keeps gives way to another of the same run: it is the one that was compressed to be saved.
+
     Raises
     ------
     AmbiguousError
@@ -328,6 +331,7 @@ def resolve(rows: Iterable[Sequence[Any]], filetype: Filetype, *, unique: bool) 
     end, rank_at = FIXED + len(filetype.keys), FIXED - 1
     last: Sequence[Any] | None = None
     last_key: object = None
+    held: Sequence[Any] | None = None
     for row in rows:
         if last is not None and row[0] == last[0]:
             continue
@@ -335,11 +339,17 @@ def resolve(rows: Iterable[Sequence[Any]], filetype: Filetype, *, unique: bool) 
             key = row[FIXED:end]
             if key == last_key and last is not None:
                 if row[rank_at] == last[rank_at]:
-                    raise AmbiguousError(_two_files(filetype, row, last))
+                    if (row[_PATH_AT] is None) == (last[_PATH_AT] is None):
+                        raise AmbiguousError(_two_files(filetype, row, last))
+                    if row[_PATH_AT] is not None:
+                        held = last = row
                 continue
             last_key = key
-        last = row
-        yield row
+        if held is not None:
+            yield held
+        held = last = row
+    if held is not None:
+        yield held
 
 
 def resolve_overlaps(rows: Iterable[Sequence[Any]], filetype: Filetype) -> Iterator[Sequence[Any]]:
