@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dbb.butler.harvest import Harvested, harvest_repo
     from dbb.butler.head import RepoReport
     from dbb.butler.importing import Imported, import_repo
-    from dbb.butler.materialize import materialize_repo
+    from dbb.butler.materialize import materialize_repo, plan_repo
     from dbb.butler.rebuild import materialize_manifest
     from dbb.butler.repository import Repository
     from dbb.butler.spec import CalibSpec, FileSpec, InputSpec, OutputSpec, RefcatSpec, RepoSpec
@@ -32,6 +32,7 @@ __all__ = [
     "import_repo",
     "materialize_manifest",
     "materialize_repo",
+    "plan_repo",
 ]
 
 _HOMES = {
@@ -43,6 +44,7 @@ _HOMES = {
     "Repository": "repository",
     "materialize_manifest": "rebuild",
     "materialize_repo": "materialize",
+    "plan_repo": "materialize",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dbb.butler.layout import Layout
@@ -32,8 +32,16 @@ def camera_layout(mapper: Mapper, era: str) -> Layout:
         raise UsageError(f"mapper {mapper.name}: {mapper.file}: {error}") from error
 
 
-def output_entries(mapper: Mapper, era: str, datasets: Sequence[str], run: dict[str, object]) -> list[dict[str, Any]]:
+def output_entries(
+    mapper: Mapper,
+    era: str,
+    datasets: Sequence[str],
+    run: dict[str, object],
+    patterns: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
     """Return the manifest's ``outputs``: for each dataset type a template that carries the run's names.
+
+    `patterns` are names below the repository, as ``${key:N}``, that count instead of the filetypes' own.
 
     Raises
     ------
@@ -47,7 +55,7 @@ def output_entries(mapper: Mapper, era: str, datasets: Sequence[str], run: dict[
     for name in datasets:
         layouts = mapper.layouts(name, eras)
         for dataset in layouts:
-            template = output_template(mapper, dataset, run)
+            template = output_template(mapper, dataset, run, (patterns or {}).get(name))
             entry: dict[str, Any] = {"dataset": dataset.name, "section": dataset.section, "template": template}
             if len({one.era for one in layouts if one.name == dataset.name}) < len(eras):
                 # one of the Butlers does not know this type: it must be told everything
@@ -57,10 +65,11 @@ def output_entries(mapper: Mapper, era: str, datasets: Sequence[str], run: dict[
     return list(found.values())
 
 
-def output_template(mapper: Mapper, dataset: Dataset, run: dict[str, object]) -> str:
-    """Return the Butler template of what a run writes, made from the archive patterns of its filetype."""
+def output_template(mapper: Mapper, dataset: Dataset, run: dict[str, object], given: str | None = None) -> str:
+    """Return the Butler template of what a run writes, made from the archive patterns of its filetype, or as `given`."""
     filetype = mapper.filetypes[dataset.filetype]
-    pattern, known = archive_pattern(filetype), butler_types(mapper, dataset)
+    pattern = archive_pattern(filetype) if given is None else parse_pattern(given)
+    known = butler_types(mapper, dataset)
     if pattern is None:
         raise UsageError(f"filetype {filetype.name} has no name pattern, so {dataset.name} cannot be an output")
     missing = [key for key in pattern.keys if key not in {*known, *dataset.keys, *RUN_KEYS}]

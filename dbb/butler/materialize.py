@@ -14,10 +14,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from dbb import __version__
-from dbb.butler.build import JobBuilder, build_job
+from dbb.butler.build import build_job
 from dbb.butler.calibrations import CalibrationFinder
 from dbb.butler.camera import camera_layout, output_entries
 from dbb.butler.catalogues import CatalogueFinder
+from dbb.butler.entries import CollectedEntries, Entries
 from dbb.butler.exposures import ExposureRows
 from dbb.butler.head import Head, Progress, RepoReport
 from dbb.butler.packed import PackedFiles
@@ -25,7 +26,6 @@ from dbb.butler.places import Place, places
 from dbb.butler.spec import CalibSpec, InputSpec, RefcatSpec, RepoSpec
 from dbb.errors import AmbiguousError, MissingError, UsageError
 from dbb.filetypes import Filetype
-from dbb.mapper import Mapper
 from dbb.patterns import butler_spelling, is_safe_path, safe_path
 from dbb.plugins import plugins
 from dbb.registry import Database
@@ -95,29 +95,43 @@ def materialize_repo(
     No input is opened unless it is copied. One SELECT per entry of ``inputs`` and per calibration type; memory grows
     by about 0.5 kB per input.
     """
+    head = _head(spec)
+    with registry.read() as conn:
+        planner = _Planner(registry, conn, spec)
+        with build_job(Path(root), head, dry_run=dry_run, progress=progress) as builder:
+            planner.add_all(builder)
+            return replace(builder.finish(), overlaps=planner.overlaps)
+
+
+def plan_repo(registry: Database, spec: RepoSpec) -> dict[str, Any]:
+    """Return the manifest of a job repository that somebody else will make, on another machine or later.
+
+    Nothing is written, and no file is looked for: whoever makes it will see whether all are there.
+
+    Raises
+    ------
+    NotFoundError, MissingError, AmbiguousError
+        As `materialize_repo`.
+    """
+    entries = CollectedEntries()
+    with registry.read() as conn:
+        _Planner(registry, conn, spec).add_all(entries)
+    return entries.manifest(_head(spec))
+
+
+def _head(spec: RepoSpec) -> Head:
     camera = plugins().mapper(spec.mapper)
     run = full_run(spec.outputs.run).values if spec.outputs else {}
     outputs = output_entries(camera, spec.era, spec.outputs.datasets, run) if spec.outputs else []
     created = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    head = Head(camera.name, spec.era, spec.stage, created, __version__, camera_layout(camera, spec.era), outputs)
-    with registry.read() as conn:
-        planner = _Planner(registry, conn, camera, spec)
-        with build_job(Path(root), head, dry_run=dry_run, progress=progress) as builder:
-            for given in spec.inputs:
-                planner.add_inputs(builder, given)
-            if spec.calibs is not None:
-                planner.add_calibrations(builder, spec.calibs)
-            for refcat in spec.refcats:
-                builder.add_refcat(planner.catalogue(refcat))
-            for file in spec.files:
-                builder.add("files", planner.fixed_file(file.filename, file.as_path))
-            return replace(builder.finish(), overlaps=planner.overlaps)
+    return Head(camera.name, spec.era, spec.stage, created, __version__, camera_layout(camera, spec.era), outputs)
 
 
 class _Planner:
     """Asks the registry for one job."""
 
-    def __init__(self, db: Database, conn: sa.Connection, camera: Mapper, spec: RepoSpec) -> None:
+    def __init__(self, db: Database, conn: sa.Connection, spec: RepoSpec) -> None:
+        camera = plugins().mapper(spec.mapper)
         self._db, self._conn, self._camera, self._spec = db, conn, camera, spec
         self._roots = archives(conn)
         self._order = archive_order(self._roots, spec.archives)
@@ -130,6 +144,17 @@ class _Planner:
         self._rows, names = ExposureRows(camera), list(camera.raw_columns)
         chosen_by = (camera.keys.detector, camera.keys.filter, camera.date_column)
         self._choice = itemgetter(*(names.index(name) for name in chosen_by))
+
+    def add_all(self, builder: Entries) -> None:
+        """Give `builder` everything that the repository is to hold."""
+        for given in self._spec.inputs:
+            self.add_inputs(builder, given)
+        if self._spec.calibs is not None:
+            self.add_calibrations(builder, self._spec.calibs)
+        for refcat in self._spec.refcats:
+            builder.add_refcat(self.catalogue(refcat))
+        for file in self._spec.files:
+            builder.add("files", self.fixed_file(file.filename, file.as_path))
 
     def source(self, row: _Row) -> dict[str, Any]:
         """Return what an entry says of where a row's file is: its URL, or that of the tar that holds it."""
@@ -144,7 +169,7 @@ class _Planner:
         path, extent = self._packed.place(file, archive, relpath)
         return {"source": f"{self._roots[archive]}/{path}", **extent}
 
-    def add_inputs(self, builder: JobBuilder, given: InputSpec) -> None:
+    def add_inputs(self, builder: Entries, given: InputSpec) -> None:
         """Stage the files that one entry of ``inputs`` asks for, with the exposures that they refer to."""
         spec, camera = self._spec, self._camera
         where_to = places(camera, given.dataset, spec.era)
@@ -160,6 +185,7 @@ class _Planner:
             overlaps=spec.overlaps,
             archives=self._order,
             binds=spec.binds,
+            files=given.files,
         )
         filetype = self._db.filetype(query.filetype)
         exposure = self._rows.are_of(filetype)
@@ -200,7 +226,7 @@ class _Planner:
         return Wanted(tuple(value(name) for name in names), joined, ties)
 
     def _add_input(
-        self, builder: JobBuilder, filetype: Filetype, row: _Row, where_to: Sequence[Place], *, exposure: bool
+        self, builder: Entries, filetype: Filetype, row: _Row, where_to: Sequence[Place], *, exposure: bool
     ) -> None:
         at = FIXED + len(filetype.keys)
         data_id = dict(zip(filetype.keys, row[FIXED:at], strict=True))
@@ -236,14 +262,14 @@ class _Planner:
             entry["sha256"] = row[5]
         return entry
 
-    def _add_exposure(self, builder: JobBuilder, values: Sequence[Any]) -> None:
+    def _add_exposure(self, builder: Entries, values: Sequence[Any]) -> None:
         key = self._rows.key(values)
         if key not in self._exposures:
             self._exposures.add(key)
             builder.add_exposure(values)
             self._calibrations.note(key, *self._choice(values))
 
-    def add_calibrations(self, builder: JobBuilder, calibs: CalibSpec) -> None:
+    def add_calibrations(self, builder: Entries, calibs: CalibSpec) -> None:
         """Stage the calibrations that fit the exposures, by date, detector and filter."""
         for place, filetype, statement in self._calibrations.statements(calibs):
             at = FIXED + len(filetype.keys)

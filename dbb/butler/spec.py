@@ -32,12 +32,15 @@ class InputSpec:
         An expression; Gen2 data ids, any of which may fit. Both given: both must hold.
     runs
         Runs and ``tag:NAME`` in order; the first that has a data id wins.
+    files
+        Numbers of registered files, where a program has chosen them already.
     """
 
     dataset: str
     where: str | None = None
     id: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
+    files: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,7 +250,7 @@ class QuantumMaker:
             outputs,
             lists,
             log,
-            tidy(plan.log_archive.fill(quantum.values)) if plan.log_archive is not None else None,
+            tidy(plan.log_archive.fill(quantum.values)).lstrip("/") if plan.log_archive is not None else None,
         )
         job = tuple([filler.fill(quantum.values) for filler in plan.job_keys.values()])
         if job not in self._jobs:

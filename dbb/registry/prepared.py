@@ -40,7 +40,7 @@ def prepare_files(
         The filetype, the SELECT, and the values of its parameters.
     """
     filetype = db.filetype(query.filetype)
-    node = None if query.where is None or query.runs or query.ids else parse(query.where, query.binds)
+    node = None if query.where is None or query.runs or query.ids or query.files else parse(query.where, query.binds)
     needed = node is not None and needs_overlaps(filetype, names_in(node), db.keys)
     question = None if node is None else plain(node, query.where or "", _types(filetype, with_overlaps=needed))
     if node is None or question is None:

@@ -16,7 +16,7 @@ from dbb.query import names_in, parse, parse_ids
 from dbb.query.bounds import overlap_bounds
 from dbb.query.nodes import Node
 from dbb.query.sql import Bind, bound, to_sql
-from dbb.registry._connect import rows_table
+from dbb.registry._connect import one_of, rows_table
 from dbb.registry._tables import desfile, file_archive_info, overlap, pfw_attempt
 from dbb.registry.archives import archive_order, archives
 from dbb.registry.corners import OverlapRow, live_overlaps
@@ -57,6 +57,8 @@ class FileQuery:
         looked up if empty.
     binds
         Values of ``:name`` in `where`.
+    files
+        Numbers of registered files, if only these may answer.
     """
 
     filetype: str
@@ -66,6 +68,7 @@ class FileQuery:
     overlaps: str | None = None
     archives: tuple[str, ...] = ()
     binds: Mapping[str, object] = field(default_factory=dict)
+    files: tuple[int, ...] = ()
 
 
 FILE_COLUMNS = ("id", "filename", "compression", "filesize", "md5sum", "sha256", "pfw_attempt_id")
@@ -195,6 +198,8 @@ def _clauses(
     db: Database, conn: sa.Connection, filetype: Filetype, query: FileQuery
 ) -> Iterator[sa.ColumnElement[bool]]:
     table, together = db.table(filetype), []
+    if query.files:
+        yield one_of(desfile.c.id, query.files, db.dialect)
     for node, text in _conditions(query):
         if table is not None and needs_overlaps(filetype, names_in(node), db.keys):
             together.append((node, text))

@@ -1,0 +1,306 @@
+"""Job files: everything that ``dbb run-job`` needs for one job, written when the job is about to start."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dbb import __version__
+from dbb.errors import UsageError
+from dbb.jobs.messages import MessagePattern, default_patterns
+from dbb.pipeline.model import Tree
+from dbb.pipeline.section import TRUTHS
+from dbb.pipeline.traits import REPOSITORY_MODULE, ExecTraits, ModuleTraits
+from dbb.pipeline.workflow import InputFile, Instance, Job, OutputFile, Workflow
+from dbb.registry import Database
+from dbb.registry.archives import archives
+from dbb.registry.runs import Run
+from dbb.runs.jobinputs import KnownFile, find_inputs, not_made
+from dbb.runs.jobrepo import JobRepository, job_repository, written_path
+from dbb.storage import new_file
+
+SCHEMA = 1
+_CORE_FILETYPES = ("log", "junk_tar")
+_FLAGS = ("stop_on_fail", "create_junk_tarball")
+_CHOICES = ("master_savefiles", "master_compression", "purge_job_dir")
+_PATTERN_ID = 9999
+"""The number that messages have which a submit file's own patterns find, as in DESDM."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """What the operator says of how jobs run.
+
+    Parameters
+    ----------
+    home
+        The archive that outputs go to, or None to keep them where they are.
+    setup
+        A script that is run once per job, before anything else.
+    options
+        Values of the names of `dbb.jobs.jobfile.Options` that differ from its defaults.
+    limits
+        ``seconds`` and ``memory_mb`` of each program.
+    messages
+        Patterns, and what to ignore and replace.
+    """
+
+    home: str | None = None
+    setup: str | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+    messages: Mapping[str, Any] = field(default_factory=dict)
+
+
+def job_settings(settings: Mapping[str, str], qcf: Tree) -> JobSettings:
+    """Read what a pipeline says of how its jobs run.
+
+    Parameters
+    ----------
+    settings
+        Its values at top level.
+    qcf
+        Its section ``qcf``: ``patterns``, ``excludes``, ``filter``, ``override``.
+
+    Raises
+    ------
+    UsageError
+        If a value makes no sense.
+    """
+    options: dict[str, object] = {key: _truth(key, settings[key]) for key in _FLAGS if key in settings}
+    options |= {key: settings[key].lower() for key in _CHOICES if key in settings}
+    limits = {
+        name: _number(key, settings[key])
+        for name, key in (("seconds", "step_seconds"), ("memory_mb", "step_memory_mb"))
+        if key in settings
+    }
+    keeps = settings.get("use_home_archive_output", "job").lower() != "never"
+    return JobSettings(
+        home=settings.get("home_archive") if keeps else None,
+        setup=settings.get("setup_script"),
+        options=options,
+        limits=limits,
+        messages=_messages(qcf),
+    )
+
+
+def _truth(key: str, text: str) -> bool:
+    if text.strip().lower() not in TRUTHS:
+        raise UsageError(f"{key} = {text}: expected True or False")
+    return TRUTHS[text.strip().lower()]
+
+
+def _number(key: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < float("inf"):
+        raise UsageError(f"{key} = {text}: expected a number greater than 0")
+    return number
+
+
+def _messages(qcf: Tree) -> dict[str, Any]:
+    own = [
+        MessagePattern.from_dict({"id": _PATTERN_ID, "priority": number, **_pattern(one)}).as_dict()
+        for number, one in enumerate(_members(qcf, "patterns"), 1)
+    ]
+    override = _truth("override", str(qcf.get("override", "False")))
+    general = [] if override else [one.as_dict() for one in default_patterns()]
+    return {
+        "patterns": own + general,
+        "ignore": [_named(one, "pattern") for one in _members(qcf, "excludes")],
+        "replace": [_named(one, "replace_pattern", "with_pattern") for one in _members(qcf, "filter")],
+    }
+
+
+def _members(qcf: Tree, name: str) -> list[dict[str, str]]:
+    section = qcf.get(name)
+    members = section.values() if isinstance(section, dict) else ()
+    return [{key: str(value) for key, value in one.items()} for one in members if isinstance(one, dict)]
+
+
+def _pattern(one: Mapping[str, str]) -> dict[str, object]:
+    numbers = {"lvl": "level", "level": "level", "priority": "priority", "number_of_lines": "number_of_lines"}
+    entry: dict[str, object] = {"pattern": one.get("pattern", ""), "execname": one.get("execname", "global")}
+    for key, name in numbers.items():
+        if key in one:
+            entry[name] = int(_number(key, one[key]))
+    if "only_matched" in one:
+        entry["only_matched"] = _truth("only_matched", one["only_matched"])
+    return entry
+
+
+def _named(one: Mapping[str, str], *names: str) -> dict[str, str]:
+    return {"execname": one.get("execname", "global"), **{name: one.get(name, "") for name in names}}
+
+
+class JobWriter:
+    """Writes the job files of a run.
+
+    Parameters
+    ----------
+    db
+        Knows the inputs.
+    workflow
+        What was planned.
+    settings
+        How its jobs run.
+    folder
+        The folder of the run: job files go to ``jobs/NAME/job.json`` below it.
+    """
+
+    def __init__(self, db: Database, workflow: Workflow, settings: JobSettings, folder: Path) -> None:
+        self._db, self._workflow, self._settings, self._folder = db, workflow, settings, folder
+        said = workflow.run
+        self._run = str(Run(str(said["unitname"]), int(said["reqnum"]), int(said["attnum"])))
+        with db.read() as conn:
+            self._archives = archives(conn)
+        if settings.home is not None and settings.home not in self._archives:
+            raise UsageError(f"home_archive = {settings.home}: there is no such archive; 'dbb archive add' makes it")
+
+    def check(self) -> None:
+        """Make sure that every input that no job makes is in an archive.
+
+        Raises
+        ------
+        MissingError, AmbiguousError
+            If some are not; lists them.
+        """
+        find_inputs(self._db, not_made(self._workflow.instances, self._left_out()), self._run)
+
+    def path(self, job: Job) -> Path:
+        """Return where the file of a job is."""
+        return self._folder / "jobs" / job.name / "job.json"
+
+    def write(self, job: Job, done: Iterable[int] = ()) -> Path:
+        """Write the file of a job whose inputs are all there, and return where it is.
+
+        Parameters
+        ----------
+        job
+            The job.
+        done
+            Quanta that need not run again: an earlier attempt has their outputs.
+
+        Raises
+        ------
+        DbbError
+            If an input is not registered, or the repository cannot be planned.
+        """
+        skipped = set(done)
+        instances = [one for one in self._workflow.instances_of(job) if one.wrapnum not in skipped]
+        path = self.path(job)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self._content(job, instances), ensure_ascii=False, indent=1)
+        with new_file(path) as aside:
+            aside.write_text(text + "\n", encoding="utf-8")
+        return path
+
+    def _left_out(self) -> dict[str, Sequence[str]]:
+        return {name: one.own for name, one in self._workflow.modules.items() if one.repository}
+
+    def _content(self, job: Job, instances: Sequence[Instance]) -> dict[str, Any]:
+        modules = self._workflow.modules
+        outside = not_made(instances, {name: one.own for name, one in modules.items()})
+        known = find_inputs(self._db, outside, self._run)
+        repository = job_repository(self._db, instances, modules, known)
+        steps = _Steps(instances, modules, known, repository)
+        used = {one.filetype for instance in instances for one in instance.outputs if one.filetype}
+        filetypes = self._db.filetypes()
+        return {
+            "schema": SCHEMA,
+            "dbb": __version__,
+            "run": dict(self._workflow.run),
+            "job": job.as_dict() | {"wrapnums": [one.wrapnum for one in instances]},
+            "steps": [steps.entry(one) for one in instances],
+            "archives": dict(self._archives),
+            "home": self._settings.home,
+            "filetypes": {name: filetypes[name].as_dict() for name in sorted(used) if name in filetypes},
+            "repository": None if repository is None else repository.as_dict(),
+            "messages": dict(self._settings.messages),
+            "options": dict(self._settings.options),
+            "setup": self._settings.setup,
+            "limits": dict(self._settings.limits),
+        }
+
+
+class _Steps:
+    """Turns quanta into the steps of one job file."""
+
+    def __init__(
+        self,
+        instances: Sequence[Instance],
+        modules: Mapping[str, ModuleTraits],
+        known: Mapping[str, KnownFile],
+        repository: JobRepository | None,
+    ) -> None:
+        self._modules, self._known, self._repository = modules, known, repository
+        self._written: dict[str, str] = {}
+        for one in instances:
+            for output in one.outputs:
+                self._written[output.filename] = self._path(output, modules[one.module])
+
+    def entry(self, instance: Instance) -> dict[str, Any]:
+        """Return one step."""
+        traits = self._modules[instance.module]
+        own = traits.own if self._repository is not None else ()
+        inputs = [one for one in instance.inputs if one.nick not in own]
+        outputs = [] if instance.module == REPOSITORY_MODULE else instance.outputs
+        names = _Names(inputs, outputs)
+        return instance.as_dict() | {
+            "inputs": [self._input(one, traits) for one in inputs],
+            "outputs": [one.as_dict() | {"fullname": self._written[one.filename]} for one in outputs],
+            "argv": [] if instance.module == REPOSITORY_MODULE else [list(words) for words in instance.argv],
+            "execs": [] if instance.module == REPOSITORY_MODULE else [names.entry(one) for one in traits.execs],
+        }
+
+    def _path(self, output: OutputFile, traits: ModuleTraits) -> str:
+        return output.fullname if self._repository is None else written_path(output, traits, self._repository.folder)
+
+    def _input(self, one: InputFile, traits: ModuleTraits) -> dict[str, Any]:
+        entry: dict[str, Any] = {"nick": one.nick, "filename": one.filename, "fullname": one.fullname}
+        if one.rename is not None:
+            entry["rename"] = one.rename
+        if one.nick in traits.untar:
+            entry["untar"] = True
+        file = self._known.get(one.filename)
+        if file is not None:
+            entry["source"] = file.source()
+        elif one.filename in self._written:
+            entry["fullname"] = self._written[one.filename]
+        farm = self._repository.farm.get(one.filename) if self._repository is not None else None
+        if farm is not None:
+            entry["fullname"] = farm
+            entry.pop("rename", None)
+        return entry
+
+
+class _Names:
+    """The names of a quantum's files by nickname."""
+
+    def __init__(self, inputs: Iterable[InputFile], outputs: Iterable[OutputFile]) -> None:
+        self._used: dict[str, list[str]] = {}
+        self._made: dict[str, list[str]] = {}
+        for one in inputs:
+            self._used.setdefault(one.nick, []).append(one.filename)
+        for output in outputs:
+            self._made.setdefault(output.nick, []).append(output.filename)
+
+    def entry(self, one: ExecTraits) -> dict[str, Any]:
+        """Return what a step says of one exec."""
+        entry: dict[str, Any] = {
+            "name": one.name,
+            "used": self._either(one.used),
+            "generated": [name for nick in one.generated for name in self._made.get(nick, ())],
+            "ancestry": [[self._either((parent,)), self._either((child,))] for parent, child in one.ancestry],
+        }
+        facts = {"execname": one.execname, "version_flag": one.version_flag, "version_pattern": one.version_pattern}
+        return entry | {key: value for key, value in facts.items() if value is not None}
+
+    def _either(self, nicks: Iterable[str]) -> list[str]:
+        return [name for nick in nicks for name in (*self._used.get(nick, ()), *self._made.get(nick, ()))]
+
