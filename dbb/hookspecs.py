@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import click
 
     from dbb.api import Registry
+    from dbb.engine import Engine
     from dbb.filetypes import Filetype
     from dbb.jobs.jobfile import JobRepo
     from dbb.jobs.messages import MessagePattern
@@ -132,6 +133,11 @@ def dbb_group_inputs(
     name and the indexes of its lines, in order; a line may be in several groups. Each group becomes a quantum, which
     knows its name as ``${group}``. Raise a `dbb.errors.DbbError` if lines or keys are not what it takes.
     """
+
+
+@hookspec
+def dbb_engines() -> Sequence[Engine]:  # type: ignore[empty-body]  # a specification has no body
+    """Return the workflow engines that this plug-in adds; see `dbb.engine` for what one must do."""
 
 
 @hookspec

@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from dbb.errors import UsageError
+
+
+_LIST, _DATA = "<list>", "<data>"
+"""What stands in JSON for a list and for a text from data: no section is called so."""
 
 
 class Data(str):
@@ -99,6 +103,15 @@ class Pipeline:
         """
         return cls(_tree(settings, ()), folder=Path(folder))
 
+    def as_dict(self) -> dict[str, object]:
+        """Return what JSON holds: settings and folder; places and problems are left out."""
+        return {"tree": _plain(self.tree), "folder": str(self.folder.absolute())}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Pipeline:
+        """Return the pipeline that `as_dict` described."""
+        return cls(_from_plain(data["tree"]), folder=Path(data["folder"]))
+
     def place(self, *path: str) -> Place | None:
         """Return where `path`, or the nearest section around it, was written."""
         while path:
@@ -128,6 +141,26 @@ def merge(base: Tree, over: Mapping[str, Value]) -> None:
             merge(known, value)
         else:
             base[key] = value
+
+
+def _plain(tree: Tree) -> dict[str, object]:
+    return {
+        key: _plain(value) if isinstance(value, dict) else {_LIST: list(value.values)} if isinstance(value, Items)
+        else {_DATA: value} if isinstance(value, Data) else value
+        for key, value in tree.items()
+    }  # fmt: skip
+
+
+def _from_plain(tree: Mapping[str, Any]) -> Tree:
+    found: Tree = {}
+    for key, value in tree.items():
+        if isinstance(value, str):
+            found[key] = value
+        elif _LIST in value:
+            found[key] = Items(tuple(Data(item) for item in value[_LIST]))
+        else:
+            found[key] = Data(value[_DATA]) if _DATA in value else _from_plain(value)
+    return found
 
 
 def _tree(settings: Mapping[str, object], path: tuple[str, ...]) -> Tree:

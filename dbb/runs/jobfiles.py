@@ -18,8 +18,9 @@ from dbb.pipeline.workflow import InputFile, Instance, Job, OutputFile, Workflow
 from dbb.registry import Database
 from dbb.registry.archives import archives
 from dbb.registry.runs import Run
-from dbb.runs.jobinputs import KnownFile, find_inputs, not_made
+from dbb.runs.jobinputs import KnownFile, find_inputs, made_names, not_made
 from dbb.runs.jobrepo import JobRepository, job_repository, written_path
+from dbb.runs.takeover import TakenOver
 from dbb.storage import new_file
 
 SCHEMA = 1
@@ -162,40 +163,48 @@ class JobWriter:
         if settings.home is not None and settings.home not in self._archives:
             raise UsageError(f"home_archive = {settings.home}: there is no such archive; 'dbb archive add' makes it")
 
-    def check(self) -> None:
-        """Make sure that every input that no job makes is in an archive.
+    def check(self, taken: TakenOver) -> None:
+        """Make sure that every input that no job makes is in an archive; those of quanta that are done do not matter.
 
         Raises
         ------
         MissingError, AmbiguousError
             If some are not; lists them.
         """
-        find_inputs(self._db, not_made(self._workflow.instances, self._left_out()), self._run)
+        instances = [one for one in self._workflow.instances if one.wrapnum not in taken.done]
+        self._known(instances, taken, self._workflow.instances)
+
+    def _known(
+        self, instances: Sequence[Instance], taken: TakenOver, makers: Sequence[Instance]
+    ) -> dict[str, KnownFile]:
+        """Return the registered files that quanta read and none of `makers` makes."""
+        made = made_names(one for one in makers if one.wrapnum not in taken.done)
+        wanted = not_made(instances, made, self._left_out())
+        return find_inputs(self._db, (taken.renamed(one) for one in wanted), self._run)
 
     def path(self, job: Job) -> Path:
         """Return where the file of a job is."""
         return self._folder / "jobs" / job.name / "job.json"
 
-    def write(self, job: Job, done: Iterable[int] = ()) -> Path:
+    def write(self, job: Job, taken: TakenOver) -> Path:
         """Write the file of a job whose inputs are all there, and return where it is.
 
         Parameters
         ----------
         job
             The job.
-        done
-            Quanta that need not run again: an earlier attempt has their outputs.
+        taken
+            What need not run again, for an earlier attempt has its outputs.
 
         Raises
         ------
         DbbError
             If an input is not registered, or the repository cannot be planned.
         """
-        skipped = set(done)
-        instances = [one for one in self._workflow.instances_of(job) if one.wrapnum not in skipped]
+        instances = [one for one in self._workflow.instances_of(job) if one.wrapnum not in taken.done]
         path = self.path(job)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self._content(job, instances), ensure_ascii=False, indent=1)
+        text = json.dumps(self._content(job, instances, taken), ensure_ascii=False, indent=1)
         with new_file(path) as aside:
             aside.write_text(text + "\n", encoding="utf-8")
         return path
@@ -203,10 +212,9 @@ class JobWriter:
     def _left_out(self) -> dict[str, Sequence[str]]:
         return {name: one.own for name, one in self._workflow.modules.items() if one.repository}
 
-    def _content(self, job: Job, instances: Sequence[Instance]) -> dict[str, Any]:
+    def _content(self, job: Job, instances: Sequence[Instance], taken: TakenOver) -> dict[str, Any]:
         modules = self._workflow.modules
-        outside = not_made(instances, {name: one.own for name, one in modules.items()})
-        known = find_inputs(self._db, outside, self._run)
+        known = self._known(instances, taken, instances)
         repository = job_repository(self._db, instances, modules, known)
         steps = _Steps(instances, modules, known, repository)
         used = {one.filetype for instance in instances for one in instance.outputs if one.filetype}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -79,9 +79,15 @@ def find_inputs(db: Database, inputs: Iterable[InputFile], run: str) -> dict[str
     return {name: _chosen(wanted[name], files, run) for name, files in found.items()}
 
 
-def not_made(instances: Sequence[Instance], left_out: Mapping[str, Sequence[str]]) -> Iterator[InputFile]:
-    """Give the inputs that no quantum makes; `left_out` are nicknames of a module that need not be there."""
-    made = {name for one in instances for output in one.outputs for name in _names(output.filename, output.compress)}
+def made_names(instances: Iterable[Instance]) -> set[str]:
+    """Return the names of all files that quanta make, compressed ones under both names."""
+    return {name for one in instances for output in one.outputs for name in _names(output.filename, output.compress)}
+
+
+def not_made(
+    instances: Iterable[Instance], made: Set[str], left_out: Mapping[str, Sequence[str]]
+) -> Iterator[InputFile]:
+    """Give the inputs that are not `made`; `left_out` are nicknames of a module that need not be there."""
     for instance in instances:
         skipped = left_out.get(instance.module, ())
         yield from (one for one in instance.inputs if one.nick not in skipped and one.filename not in made)

@@ -1,0 +1,121 @@
+"""What a new attempt takes over from an old one: its finished quanta, and their outputs under the old names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dbb.errors import MissingError, NotFoundError, UsageError
+from dbb.pipeline.workflow import Instance, Workflow
+from dbb.registry import Database
+from dbb.runs.begin import attempt_values
+from dbb.runs.control import JobMark, mark_steps
+from dbb.runs.resume import FinishedStep, KeptFile, finished_steps
+
+_Key = tuple[str, tuple[tuple[str, str], ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOver:
+    """Quanta of a new attempt that need not run.
+
+    Parameters
+    ----------
+    run
+        The old attempt.
+    done
+        By the number of a quantum of the new attempt, the old step that it is.
+    files
+        By the names that the new attempt has for files, those of the old one.
+    """
+
+    run: str = ""
+    done: Mapping[int, FinishedStep] = field(default_factory=dict)
+    files: Mapping[str, KeptFile] = field(default_factory=dict)
+
+    @property
+    def remark(self) -> str:
+        """What the registry says of such a quantum."""
+        return f"taken over from {self.run}"
+
+    def mark(self, db: Database, run: str) -> None:
+        """Tell the registry which quanta need not run."""
+        mark_steps(db, run, {wrapnum: JobMark("succeeded", self.remark) for wrapnum in self.done})
+
+
+def take_over(db: Database, old: str, workflow: Workflow) -> TakenOver:
+    """Return what a new attempt may take over.
+
+    A quantum is taken over if the old one with the same module and loop values succeeded, and every output of it that a
+    quantum which must run wants is still kept.
+
+    Raises
+    ------
+    NotFoundError
+        If the old run is unknown, or its folder gone.
+    UsageError
+        If it is of another request or unit.
+    """
+    folder = run_folder(db, old)
+    try:
+        before = json.loads((folder / "workflow.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise NotFoundError("folder of a run", str(folder), hint=f"Its workflow.json cannot be read: {error}") from error
+    for key in ("reqnum", "unitname"):
+        if before["run"][key] != workflow.run[key]:
+            raise UsageError(f"{old} is of {key} {before['run'][key]}, the new run of {workflow.run[key]}: not the same")
+    olds = {_key(one["module"], one["loop"]): one for one in before["instances"]}
+    finished = {step.wrapnum: step for step in finished_steps(db, old)}
+    done: dict[int, FinishedStep] = {}
+    files: dict[str, KeptFile] = {}
+    unkept: dict[int, set[str]] = {}
+    for instance in workflow.instances:
+        one = olds.get(_key(instance.module, instance.loop))
+        step = finished.get(one["wrapnum"]) if one is not None else None
+        if one is None or step is None or len(one["outputs"]) != len(instance.outputs):
+            continue
+        done[instance.wrapnum] = step
+        kept = {file.planned: file for file in step.files}
+        unkept[instance.wrapnum] = set()
+        for output, was in zip(instance.outputs, one["outputs"], strict=True):
+            if was["filename"] in kept:
+                files[output.filename] = kept[was["filename"]]
+            else:
+                unkept[instance.wrapnum].add(output.filename)
+    _drop_those_that_are_needed(workflow.instances, done, unkept)
+    made = {output.filename for wrapnum in done for output in workflow.instance(wrapnum).outputs}
+    return TakenOver(old, done, {name: file for name, file in files.items() if name in made})
+
+
+def run_folder(db: Database, run: str) -> Path:
+    """Return the folder of a run.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such run.
+    MissingError
+        If it was not submitted by ``dbb submit``.
+    """
+    folder = attempt_values(db, run).get("run_folder")
+    if folder is None:
+        raise MissingError(f"run {run} has no folder: 'dbb submit' did not start it")
+    return Path(folder)
+
+
+def _drop_those_that_are_needed(
+    instances: Sequence[Instance], done: dict[int, FinishedStep], unkept: Mapping[int, set[str]]
+) -> None:
+    """Let quanta run again whose outputs were not kept, though one that must run wants them."""
+    maker = {name: wrapnum for wrapnum, names in unkept.items() for name in names}
+    for instance in reversed(instances):  # whoever reads a file comes after who makes it
+        if instance.wrapnum not in done:
+            for one in instance.inputs:
+                done.pop(maker.get(one.filename, 0), None)
+
+
+def _key(module: str, loop: Mapping[str, Any]) -> _Key:
+    return module, tuple(sorted((str(name), str(value)) for name, value in loop.items()))

@@ -1,0 +1,186 @@
+"""The engine that runs jobs on this machine, as many at once as it has room for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dbb.engine import Engine, EngineJob, EngineWork
+from dbb.errors import DbbError
+from dbb.hookspecs import hookimpl
+
+__all__ = ["LocalEngine", "dbb_engines"]
+
+_TICK = 0.02
+_COLLECT_EVERY = 1.0
+_GRACE = 20.0
+"""Seconds that jobs have to end in good order before they are killed."""
+
+
+@hookimpl
+def dbb_engines() -> Sequence[Engine]:
+    """Add this machine."""
+    return [LocalEngine()]
+
+
+@dataclass(slots=True)
+class _Running:
+    """A job that runs: its process, how often it was started, and what it takes."""
+
+    job: EngineJob
+    process: subprocess.Popen[bytes]
+    tries: int
+    cpus: int
+    memory: float
+
+
+@dataclass(slots=True)
+class _Room:
+    """What this machine has for jobs: processors, and memory in MB."""
+
+    cpus: int
+    memory: float = field(default_factory=lambda: os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20)
+
+    def fits(self, cpus: int, memory: float, running: Sequence[_Running]) -> bool:
+        """Whether a job fits beside those that run; one alone always does."""
+        taken = sum(one.cpus for one in running), sum(one.memory for one in running)
+        return not running or (taken[0] + cpus <= self.cpus and taken[1] + memory <= self.memory)
+
+
+class LocalEngine(Engine):
+    """Starts jobs as processes of this machine.
+
+    Each is the leader of its own session, so that Ctrl-C reaches this engine alone, which then ends the jobs in order.
+    """
+
+    name = "local"
+
+    def run(self, work: EngineWork) -> None:
+        """Run all jobs; see `Engine.run`."""
+        pool = _Pool(work)
+        try:
+            pool.run()
+        except BaseException:
+            pool.end_all()
+            raise
+
+
+class _Pool:
+    """The jobs of one run under way."""
+
+    def __init__(self, work: EngineWork) -> None:
+        self._work = work
+        self._waiting = {job.name: set(job.after) for job in work.jobs}
+        self._queue = list(work.jobs)
+        self._room = _Room(work.at_once)
+        self._running: list[_Running] = []
+        self._collected = time.monotonic()
+
+    def run(self) -> None:
+        while self._start_some() or self._running:
+            self._reap()
+            if self._running and time.monotonic() - self._collected >= _COLLECT_EVERY:
+                self._collect()
+            time.sleep(_TICK)
+
+    def end_all(self) -> None:
+        """End what runs, in good order if it will, and report it."""
+        for one in self._running:
+            _signal(one.process, signal.SIGTERM)
+        limit = time.monotonic() + _GRACE
+        for one in self._running:
+            try:
+                one.process.wait(max(0.0, limit - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _signal(one.process, signal.SIGKILL)
+                one.process.wait()
+        self._collect()
+        for one in self._running:
+            self._work.ended(one.job.name, "interrupted")
+        self._running.clear()
+
+    def _start_some(self) -> bool:
+        """Start what may start; return whether a job is left that may start later."""
+        left: list[EngineJob] = []
+        for job in self._queue:
+            if self._waiting[job.name]:
+                left.append(job)
+                continue
+            cpus, memory = _asked(job)
+            if len(self._running) < self._work.at_once and self._room.fits(cpus, memory, self._running):
+                self._start(job, 1, cpus, memory)
+            else:
+                left.append(job)
+        self._queue = [job for job in left if job.name in self._waiting]
+        return bool(self._queue)
+
+    def _start(self, job: EngineJob, tries: int, cpus: int, memory: float) -> None:
+        try:
+            path = self._work.prepare(job.name)
+        except DbbError as error:
+            self._done(job, str(error))
+            return
+        if path is None:
+            self._done(job, "")
+            return
+        log = path.with_name(f"run.{tries}.log")
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                self._work.command(path), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+            )
+        self._running.append(_Running(job, process, tries, cpus, memory))
+
+    def _reap(self) -> None:
+        for one in [one for one in self._running if one.process.poll() is not None]:
+            self._running.remove(one)
+            code = one.process.returncode
+            if code != 0 and one.tries <= self._work.retries:
+                self._work.collect([one.job.name])
+                self._start(one.job, one.tries + 1, one.cpus, one.memory)
+            else:
+                self._done(one.job, _problem(code))
+
+    def _done(self, job: EngineJob, problem: str) -> None:
+        self._work.ended(job.name, problem)
+        del self._waiting[job.name]
+        if not problem:
+            for names in self._waiting.values():
+                names.discard(job.name)
+            return
+        lost = {job.name}
+        for other in self._queue:  # those that others wait for come before them
+            if lost & self._waiting.get(other.name, set()):
+                lost.add(other.name)
+                del self._waiting[other.name]
+
+    def _collect(self) -> None:
+        self._work.collect([one.job.name for one in self._running])
+        self._collected = time.monotonic()
+
+
+def _asked(job: EngineJob) -> tuple[int, float]:
+    """Return the processors and MB of memory that a job asks for; what is no number counts as the least."""
+
+    def number(key: str, least: float) -> float:
+        try:
+            return max(least, float(job.resources.get(key, least)))
+        except ValueError:
+            return least
+
+    return int(number("request_cpus", 1)), number("request_memory", 0)
+
+
+def _problem(code: int) -> str:
+    if code == 0:
+        return ""
+    return f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, number)
+
