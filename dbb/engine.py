@@ -50,6 +50,10 @@ class EngineWork(Protocol):
     def retries(self) -> int:
         """How often a job that failed is started again."""
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the operator wants no more of this run: end what runs, and return."""
+
     def prepare(self, name: str) -> Path | None:
         """Write the file of a job that is about to start, and return it; None if there is nothing to run.
 

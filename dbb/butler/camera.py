@@ -66,7 +66,7 @@ def output_entries(
 
 
 def output_template(mapper: Mapper, dataset: Dataset, run: dict[str, object], given: str | None = None) -> str:
-    """Return the Butler template of what a run writes, made from the archive patterns of its filetype, or as `given`."""
+    """Return the Butler template of what a run writes: from `given`, or the archive patterns of its filetype."""
     filetype = mapper.filetypes[dataset.filetype]
     pattern = archive_pattern(filetype) if given is None else parse_pattern(given)
     known = butler_types(mapper, dataset)

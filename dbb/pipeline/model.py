@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 
 from dbb.errors import UsageError
 
-
 _LIST, _DATA = "<list>", "<data>"
 """What stands in JSON for a list and for a text from data: no section is called so."""
 

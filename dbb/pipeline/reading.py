@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dbb.errors import UsageError
-from dbb.pipeline.model import Pipeline
+from dbb.pipeline.model import Pipeline, Tree, merge
 from dbb.plugins import plugins
 
 
@@ -33,6 +35,18 @@ def read_pipeline(path: Path, settings: Mapping[str, str] | None = None) -> Pipe
     if pipeline is None:
         raise UsageError(f"no plug-in reads {path}: submit files are .wcl or .des; 'dbb plugins' lists what is there")
     return pipeline
+
+
+def with_settings(pipeline: Pipeline, settings: Mapping[str, str]) -> Pipeline:
+    """Return a pipeline with the operator's values over its own; a dot in a name leads into a section."""
+    tree = copy.deepcopy(pipeline.tree)
+    for key, value in settings.items():
+        *path, name = key.split(".")
+        inner: Tree = {name: value}
+        for section in reversed(path):
+            inner = {section.lower(): inner}
+        merge(tree, inner)
+    return replace(pipeline, tree=tree)
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, str]:

@@ -179,8 +179,9 @@ class JobWriter:
     ) -> dict[str, KnownFile]:
         """Return the registered files that quanta read and none of `makers` makes."""
         made = made_names(one for one in makers if one.wrapnum not in taken.done)
-        wanted = not_made(instances, made, self._left_out())
-        return find_inputs(self._db, (taken.renamed(one) for one in wanted), self._run)
+        wanted = {one.filename: taken.renamed(one) for one in not_made(instances, made, self._left_out())}
+        found = find_inputs(self._db, wanted.values(), self._run)
+        return {name: found[one.filename] for name, one in wanted.items()}
 
     def path(self, job: Job) -> Path:
         """Return where the file of a job is."""
@@ -205,8 +206,8 @@ class JobWriter:
         path = self.path(job)
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self._content(job, instances, taken), ensure_ascii=False, indent=1)
-        with new_file(path) as aside:
-            aside.write_text(text + "\n", encoding="utf-8")
+        with new_file(path) as stream:
+            stream.write(f"{text}\n".encode())
         return path
 
     def _left_out(self) -> dict[str, Sequence[str]]:
@@ -311,4 +312,3 @@ class _Names:
 
     def _either(self, nicks: Iterable[str]) -> list[str]:
         return [name for nick in nicks for name in (*self._used.get(nick, ()), *self._made.get(nick, ()))]
-

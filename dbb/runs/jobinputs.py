@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -75,7 +76,9 @@ def find_inputs(db: Database, inputs: Iterable[InputFile], run: str) -> dict[str
     if missing:
         listed = "\n    ".join(missing[:_MOST_SHOWN])
         more = f"\n    and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""
-        raise MissingError(f"{len(missing)} inputs are in no archive and no job of the run makes them:\n    {listed}{more}")
+        raise MissingError(
+            f"{len(missing)} inputs are in no archive and no job of the run makes them:\n    {listed}{more}"
+        )
     return {name: _chosen(wanted[name], files, run) for name, files in found.items()}
 
 
@@ -116,12 +119,11 @@ def _candidates(conn: sa.Connection, names: Sequence[str], order: Sequence[str],
         yield from (one for _, one in best.values())
 
 
-def _known(row: sa.Row[tuple[object, ...]]) -> KnownFile:
-    number, filename, compression, filetype, filesize, md5sum, archive, path, unitname, reqnum, attnum = row
-    run = None if reqnum is None else str(Run(unitname, reqnum, attnum))
-    return KnownFile(
-        number, filename, compression, filetype, filesize, md5sum, archive, join_relpath(path, filename, compression), run
-    )
+def _known(row: sa.Row[Any]) -> KnownFile:
+    number, filename, compression, filetype, filesize, md5sum, archive, path, *made_by = row
+    run = None if made_by[1] is None else str(Run(*made_by))
+    relpath = join_relpath(path, filename, compression)
+    return KnownFile(number, filename, compression, filetype, filesize, md5sum, archive, relpath, run)
 
 
 def _chosen(wanted: InputFile, files: Sequence[KnownFile], run: str) -> KnownFile:

@@ -105,9 +105,8 @@ def _settings(instances: Sequence[Instance], modules: Mapping[str, ModuleTraits]
         needed = needed or bool(said)
         for key, value in said.items():
             if found.setdefault(key, value) != value:
-                raise PipelineError(
-                    f"module {module} says {key} = {value}, an earlier one of its job {found[key]}: a job has one repository"
-                )
+                earlier = f"an earlier module of its job says {found[key]}"
+                raise PipelineError(f"module {module} says {key} = {value}, but {earlier}: a job has one repository")
     return found if needed else None
 
 
@@ -121,7 +120,10 @@ def _camera(name: str) -> Mapper:
     """
     cameras = plugins().mappers()
     for camera in cameras.values():
-        if name in {camera.name, camera.butler_class} or name.rpartition(".")[2] == camera.butler_class.rpartition(".")[2]:
+        if (
+            name in {camera.name, camera.butler_class}
+            or name.rpartition(".")[2] == camera.butler_class.rpartition(".")[2]
+        ):
             return camera
     raise NotFoundError("mapper", name, cameras, "A module's wrapper section says mapper = NAME")
 

@@ -19,17 +19,19 @@ from dbb.pipeline.workflow import Job, Workflow
 from dbb.plugins import plugins
 from dbb.registry import Database
 from dbb.registry.runs import Run
-from dbb.runs.begin import Attempt, Purpose, begin_run, reserve_attempt
+from dbb.runs.begin import Attempt, Purpose, begin_run, next_attempt, reserve_attempt
+from dbb.runs.cancel import is_cancelled
 from dbb.runs.control import JobMark, mark_jobs
 from dbb.runs.jobfiles import JobWriter, job_settings
 from dbb.runs.merge import merge
 from dbb.runs.takeover import TakenOver, take_over
-from dbb.storage import new_file, new_folder
+from dbb.storage import new_folder
 
 RUN_FOLDER = "run_folder"
 """The setting of an attempt that says where its folder is."""
 _SAID = ("project", "jira_id", "pipeline", "campaign")
-Say = Callable[[str], None]
+Say = Callable[[str, int, int], None]
+"""Takes a line, how many jobs have ended, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +141,13 @@ def submit(
         return Submitted(str(planned.run), folder, len(planned.workflow.jobs), {}, len(planned.taken.done))
     _write_folder(folder, planned)
     purpose = Purpose(
-        **{name: settings.get(name) for name in _SAID},  # type: ignore[arg-type]  # these four are texts
+        **{name: settings.get(name) for name in _SAID},
         labels=tuple(label.strip() for label in settings.get("label", "").split(",") if label.strip()),
         values={RUN_FOLDER: str(folder)},
         archive_path=settings.get("ops_run_dir"),
     )
-    operator = settings.get("operator") or getpass.getuser()
-    begin_run(db, planned.workflow, operator=operator, purpose=purpose, reserved=planned.reserved)
-    work = _Work(db, planned, writer, folder, submission, say or (lambda _: None))
+    begin_run(db, planned.workflow, operator=_operator(settings), purpose=purpose, reserved=planned.reserved)
+    work = _Work(db, planned, writer, folder, submission, say or (lambda _, __, ___: None))
     work.begin()
     engine.run(work)
     return Submitted(str(planned.run), folder, len(planned.workflow.jobs), work.problems, len(planned.taken.done))
@@ -181,9 +182,11 @@ def _plan(db: Any, pipeline: Pipeline, submission: Submission, *, dry_run: bool)
         if not (reqnum.isascii() and reqnum.isdigit()) or not unitname:
             raise UsageError("reqnum and unitname are missing: a run has no name without them")
         if dry_run:
-            number = _next_attempt(db, int(reqnum), unitname)
+            number = next_attempt(db, int(reqnum), unitname)
         else:
-            reserved = reserve_attempt(db, int(reqnum), unitname, operator=settings.get("operator") or getpass.getuser())
+            reserved = reserve_attempt(
+                db, int(reqnum), unitname, operator=settings.get("operator") or getpass.getuser()
+            )
             number = reserved.run.attnum
         pipeline = replace(pipeline, tree={**pipeline.tree, "attnum": Data(number)})
     workflow = plan(pipeline, db)
@@ -193,10 +196,8 @@ def _plan(db: Any, pipeline: Pipeline, submission: Submission, *, dry_run: bool)
     return _Planned(run, workflow, pipeline, taken, reserved)
 
 
-def _next_attempt(db: Database, reqnum: int, unitname: str) -> int:
-    from dbb.runs.begin import next_attempt
-
-    return next_attempt(db, reqnum, unitname)
+def _operator(settings: Mapping[str, str]) -> str:
+    return settings.get("operator") or getpass.getuser()
 
 
 def _write_folder(folder: Path, planned: _Planned) -> None:
@@ -220,7 +221,9 @@ def read_submitted(folder: Path) -> Pipeline:
     try:
         data = json.loads((folder / "pipeline.json").read_text(encoding="utf-8"))
     except OSError as error:
-        raise NotFoundError("folder of a run", str(folder), hint=f"Its pipeline.json cannot be read: {error}") from error
+        raise NotFoundError(
+            "folder of a run", str(folder), hint=f"Its pipeline.json cannot be read: {error}"
+        ) from error
     return Pipeline.from_dict(data)
 
 
@@ -244,6 +247,12 @@ class _Work:
         ]
         self.at_once, self.retries = submission.at_once, submission.retries
         self.problems: dict[str, str] = {}
+        self._done = 0
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the operator wants no more of this run; see `EngineWork`."""
+        return is_cancelled(self.folder)
 
     def begin(self) -> None:
         """Tell the registry what can start, and what is done already."""
@@ -271,9 +280,12 @@ class _Work:
     def ended(self, name: str, problem: str = "") -> None:
         """Note the end of a job, and what that means for others; see `EngineWork`."""
         self._merge([name], final=True)
-        self._say(f"{name}: {problem or 'succeeded'}")
         if problem:
             self._give_up(name, problem)
+        else:
+            self._done += 1
+        self._say(f"{name}: {problem or 'succeeded'}", self._done + len(self.problems), len(self._jobs))
+        if problem:
             return
         ready = {}
         for follower in self._followers[name]:

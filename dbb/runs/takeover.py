@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dbb.errors import MissingError, NotFoundError, UsageError
-from dbb.pipeline.workflow import Instance, Workflow
+from dbb.pipeline.workflow import InputFile, Instance, Workflow
 from dbb.registry import Database
 from dbb.runs.begin import attempt_values
 from dbb.runs.control import JobMark, mark_steps
@@ -35,6 +35,13 @@ class TakenOver:
     run: str = ""
     done: Mapping[int, FinishedStep] = field(default_factory=dict)
     files: Mapping[str, KeptFile] = field(default_factory=dict)
+
+    def renamed(self, one: InputFile) -> InputFile:
+        """Return an input as the file that the old attempt made, if it is one of those."""
+        kept = self.files.get(one.filename)
+        if kept is None:
+            return one
+        return replace(one, filename=kept.filename + kept.compression, source={"relpath": kept.relpath})
 
     @property
     def remark(self) -> str:
@@ -63,10 +70,14 @@ def take_over(db: Database, old: str, workflow: Workflow) -> TakenOver:
     try:
         before = json.loads((folder / "workflow.json").read_text(encoding="utf-8"))
     except OSError as error:
-        raise NotFoundError("folder of a run", str(folder), hint=f"Its workflow.json cannot be read: {error}") from error
+        raise NotFoundError(
+            "folder of a run", str(folder), hint=f"Its workflow.json cannot be read: {error}"
+        ) from error
     for key in ("reqnum", "unitname"):
         if before["run"][key] != workflow.run[key]:
-            raise UsageError(f"{old} is of {key} {before['run'][key]}, the new run of {workflow.run[key]}: not the same")
+            raise UsageError(
+                f"{old} is of {key} {before['run'][key]}, the new run of {workflow.run[key]}: not the same"
+            )
     olds = {_key(one["module"], one["loop"]): one for one in before["instances"]}
     finished = {step.wrapnum: step for step in finished_steps(db, old)}
     done: dict[int, FinishedStep] = {}

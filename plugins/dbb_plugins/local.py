@@ -16,7 +16,7 @@ from dbb.hookspecs import hookimpl
 __all__ = ["LocalEngine", "dbb_engines"]
 
 _TICK = 0.02
-_COLLECT_EVERY = 1.0
+_LOOK_EVERY = 1.0
 _GRACE = 20.0
 """Seconds that jobs have to end in good order before they are killed."""
 
@@ -78,13 +78,17 @@ class _Pool:
         self._queue = list(work.jobs)
         self._room = _Room(work.at_once)
         self._running: list[_Running] = []
-        self._collected = time.monotonic()
+        self._looked = time.monotonic()
 
     def run(self) -> None:
         while self._start_some() or self._running:
             self._reap()
-            if self._running and time.monotonic() - self._collected >= _COLLECT_EVERY:
-                self._collect()
+            if time.monotonic() - self._looked >= _LOOK_EVERY:
+                self._looked = time.monotonic()
+                if self._work.is_cancelled:
+                    self.end_all()
+                    return
+                self._work.collect([one.job.name for one in self._running])
             time.sleep(_TICK)
 
     def end_all(self) -> None:
@@ -98,7 +102,6 @@ class _Pool:
             except subprocess.TimeoutExpired:
                 _signal(one.process, signal.SIGKILL)
                 one.process.wait()
-        self._collect()
         for one in self._running:
             self._work.ended(one.job.name, "interrupted")
         self._running.clear()
@@ -129,7 +132,7 @@ class _Pool:
             return
         log = path.with_name(f"run.{tries}.log")
         with log.open("wb") as stream:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603  the command is dbb's own
                 self._work.command(path), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
             )
         self._running.append(_Running(job, process, tries, cpus, memory))
@@ -157,10 +160,6 @@ class _Pool:
                 lost.add(other.name)
                 del self._waiting[other.name]
 
-    def _collect(self) -> None:
-        self._work.collect([one.job.name for one in self._running])
-        self._collected = time.monotonic()
-
 
 def _asked(job: EngineJob) -> tuple[int, float]:
     """Return the processors and MB of memory that a job asks for; what is no number counts as the least."""
@@ -183,4 +182,3 @@ def _problem(code: int) -> str:
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:
     if process.poll() is None:
         os.killpg(process.pid, number)
-

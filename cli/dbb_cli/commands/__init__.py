@@ -11,6 +11,7 @@ from dbb.hookspecs import hookimpl
 
 MODULES = {
     "archive": "archive",
+    "cancel": "submit",
     "certify-calibrations": "calibrations",
     "check": "pipelines",
     "create": "registry",
@@ -35,6 +36,7 @@ MODULES = {
     "report": "status",
     "run-job": "jobs",
     "status": "status",
+    "submit": "submit",
     "tag": "tag",
     "verify": "verify",
     "visits": "exposures",

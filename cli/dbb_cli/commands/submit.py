@@ -1,0 +1,135 @@
+"""``dbb submit`` and ``dbb cancel``: start a run, and end one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from dbb_cli.commands.pipelines import set_option
+from dbb_cli.options import dry_run_option, open_registry, registry_option
+from dbb_cli.output import shown
+
+_CANCELLED = 1
+
+
+@click.command()
+@click.argument("submit_file", metavar="[SUBMIT]", required=False, type=click.Path(path_type=Path))
+@set_option
+@click.option("--engine", default="local", show_default=True, help="What starts the jobs; 'dbb plugins' lists engines.")
+@click.option("--workdir", type=click.Path(path_type=Path), help="Folder of the run.  [default: its name, here]")
+@click.option(
+    "--jobs", "at_once", type=click.IntRange(min=1), metavar="N", help="Jobs at the same time.  [default: processors]"
+)
+@click.option("--retries", type=click.IntRange(min=0), default=0, show_default=True, help="Start a failed job again.")
+@click.option("--resume", metavar="RUN", help="A new attempt of RUN that takes over what it finished.")
+@registry_option
+@dry_run_option
+def submit(
+    submit_file: Path | None,
+    settings: tuple[str, ...],
+    engine: str,
+    workdir: Path | None,
+    at_once: int | None,
+    retries: int,
+    resume: str | None,
+    registry: str | None,
+    dry_run: bool,
+) -> int:
+    """Plan SUBMIT and run it to its end; everything that happens is in the registry while it happens.
+
+    The attempt number is the next free one, unless the submit file or --set says one. The folder of the run keeps what
+    was planned, and for each job its file, record and work folder. With --resume, SUBMIT may be left out: the run's own
+    pipeline is planned again.
+
+    \b
+    Examples:
+      dbb submit coadd.wcl
+      dbb submit coadd.wcl --jobs 8 --retries 1 --workdir /scratch/coadd
+      dbb submit --resume Ht0_r11p95
+
+    Exit codes: 0 all jobs succeeded, 3 some did not, 130 interrupted.
+    """
+    from dbb.pipeline import read_pipeline
+    from dbb.pipeline.reading import parse_settings, with_settings
+    from dbb.runs.submit import Submission, read_submitted
+    from dbb.runs.submit import submit as start
+    from dbb.runs.takeover import run_folder
+
+    if submit_file is None and resume is None:
+        raise click.UsageError("give a submit file, or --resume RUN")
+    with open_registry(registry) as opened:
+        if submit_file is not None:
+            pipeline = read_pipeline(submit_file, parse_settings(settings))
+        else:
+            pipeline = with_settings(read_submitted(run_folder(opened, resume or "")), parse_settings(settings))
+        for problem in pipeline.problems:
+            click.echo(shown(str(problem)), err=True)
+        wanted = Submission(engine, workdir, at_once or os.cpu_count() or 1, retries, resume)
+        with _terminable(), _progress() as say:
+            done = start(opened, pipeline, wanted, dry_run=dry_run, say=say)
+    reused = f", {done.reused} quanta taken over" if done.reused else ""
+    if dry_run:
+        click.echo(f"{done.run}: {done.jobs} jobs would run in {done.folder}{reused}")
+        return 0
+    click.echo(f"{done.run}: {done.jobs - len(done.problems)} of {done.jobs} jobs succeeded{reused}")
+    for name, problem in done.problems.items():
+        click.echo(f"{name}: {problem}", err=True)
+    return 3 if done.problems else 0
+
+
+@click.command()
+@click.argument("run")
+@registry_option
+@dry_run_option
+def cancel(run: str, registry: str | None, dry_run: bool) -> None:
+    """End RUN: its jobs are stopped, and the registry says that it was cancelled. Its files stay.
+
+    \b
+    Example:
+      dbb cancel Ht0_r11p95
+    """
+    from dbb.runs.cancel import cancel_run
+
+    with open_registry(registry) as opened:
+        running = cancel_run(opened, run, dry_run=dry_run)
+    click.echo(f"{run}: {running} tasks {'would be' if dry_run else 'were'} ended")
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a run in the same good order as Ctrl-C."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Give what shows each job that ends: a bar on a terminal, a line elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda text, done, jobs: click.echo(f"[{done}/{jobs}] {shown(text)}", err=True)
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("jobs")
+
+        def show(text: str, done: int, jobs: int) -> None:
+            bar.console.print(shown(text), markup=False, highlight=False)
+            bar.update(task, completed=done, total=jobs)
+
+        yield show

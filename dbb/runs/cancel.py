@@ -1,0 +1,37 @@
+"""Ending a run from outside: whoever runs its jobs is told by a file in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dbb.registry import Database
+from dbb.runs.control import mark_cancelled, running_tasks
+from dbb.runs.takeover import run_folder
+
+_MARK = "cancelled"
+
+
+def cancel_run(db: Database, run: str, *, dry_run: bool = False) -> int:
+    """Cancel a run; return how many of its tasks had begun and not ended.
+
+    Raises
+    ------
+    NotFoundError, AmbiguousError, UsageError
+        If `run` is none, or several.
+    MissingError
+        If it was not started by ``dbb submit``.
+    ConflictError
+        If it is over.
+    """
+    folder = run_folder(db, run)
+    if dry_run:
+        return running_tasks(db, run)
+    ended = mark_cancelled(db, run)
+    if folder.is_dir():
+        (folder / _MARK).touch()
+    return ended
+
+
+def is_cancelled(folder: Path) -> bool:
+    """Whether the run in a folder was cancelled."""
+    return (folder / _MARK).exists()
