@@ -26,6 +26,7 @@ from dbb.registry._runtables import (
 from dbb.registry._tables import now, pfw_attempt, pfw_request, pfw_unit, task
 from dbb.registry.relpaths import COMPRESSIONS
 from dbb.registry.runs import Run, full_run, run_condition
+from dbb.runs.find import find_run
 from dbb.runs.states import READY, UNREADY
 
 SUBMIT_SITE = "submitsite"
@@ -93,12 +94,35 @@ def reserve_attempt(db: Database, reqnum: int, unitname: str, *, operator: str) 
     full_run(str(Run(unitname, reqnum, 1)))
 
     def work(conn: sa.Connection) -> Attempt:
-        mine = (pfw_attempt.c.reqnum == reqnum) & (pfw_attempt.c.unitname == unitname)
-        last = conn.scalar(sa.select(sa.func.max(pfw_attempt.c.attnum)).where(mine))
-        run = Run(unitname, reqnum, (last or 0) + 1)
+        run = Run(unitname, reqnum, _next_number(conn, reqnum, unitname))
         return Attempt(_insert_attempt(conn, run, operator, Purpose()), run)
 
     return db.write(work)
+
+
+def next_attempt(db: Database, reqnum: int, unitname: str) -> int:
+    """Return the attempt number that `reserve_attempt` would take now, without taking it."""
+    with db.read() as conn:
+        return _next_number(conn, reqnum, unitname)
+
+
+def _next_number(conn: sa.Connection, reqnum: int, unitname: str) -> int:
+    mine = (pfw_attempt.c.reqnum == reqnum) & (pfw_attempt.c.unitname == unitname)
+    return (conn.scalar(sa.select(sa.func.max(pfw_attempt.c.attnum)).where(mine)) or 0) + 1
+
+
+def attempt_values(db: Database, run: str) -> dict[str, str]:
+    """Return the settings that were remembered with a run.
+
+    Raises
+    ------
+    UsageError, NotFoundError, AmbiguousError
+        If `run` is none, or several.
+    """
+    with db.read() as conn:
+        mine = pfw_attempt_val.c.pfw_attempt_id == find_run(conn, run).id
+        rows = conn.execute(sa.select(pfw_attempt_val.c.key, pfw_attempt_val.c.val).where(mine))
+        return {key: value for key, value in rows}  # noqa: C416  dict() of rows has no type
 
 
 def begin_run(

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from dbb.errors import ConflictError, NotFoundError, UsageError
 from dbb.registry import Database
 from dbb.registry._connect import one_of, run_many
-from dbb.registry._runtables import attempt_state, pfw_job
+from dbb.registry._runtables import attempt_state, pfw_job, pfw_wrapper
 from dbb.registry._tables import now, pfw_attempt, task
 from dbb.runs.find import find_run
 from dbb.runs.states import (
@@ -30,6 +30,7 @@ from dbb.runs.states import (
 from dbb.runs.tasks import end_children, end_tasks, roll_up
 
 _CANCELLED = "cancelled by its operator"
+_BEGUN = sa.and_(task.c.state.in_(OPEN), task.c.state.not_in(WAITING))
 
 
 class JobMark(NamedTuple):
@@ -114,6 +115,47 @@ def _mark_below(conn: sa.Connection, jobs: Mapping[int, JobMark]) -> None:
                 end_children(conn, parents, mark.reason or f"its job is {mark.state}")
 
 
+def mark_steps(db: Database, run: str, marks: Mapping[int, JobMark]) -> None:
+    """Note what became of steps without their doing, by their numbers; those that are over stay what they are.
+
+    Raises
+    ------
+    NotFoundError, AmbiguousError, UsageError
+        If `run` is none, or several.
+    """
+    if marks:
+        db.write(lambda conn: _mark_steps(conn, run, marks))
+
+
+def _mark_steps(conn: sa.Connection, run: str, marks: Mapping[int, JobMark]) -> None:
+    attempt, dialect = find_run(conn, run), conn.dialect.name
+    steps = sa.select(pfw_wrapper.c.wrapnum, pfw_wrapper.c.task_id).where(
+        pfw_wrapper.c.pfw_attempt_id == attempt.id, one_of(pfw_wrapper.c.wrapnum, list(marks), dialect)
+    )
+    groups: dict[JobMark, list[int]] = {}
+    for wrapnum, number in conn.execute(steps):
+        groups.setdefault(marks[wrapnum], []).append(number)
+    for mark, numbers in groups.items():
+        end = _end(mark.state, dialect)
+        values = {"state": mark.state, "reason": mark.reason, "status": end["new_status"], "end_time": end["new_end"]}
+        for owner in (task.c.id, task.c.parent_task_id):
+            open_ones = sa.and_(one_of(owner, numbers, dialect), task.c.state.in_(OPEN))
+            conn.execute(sa.update(task).where(open_ones).values(values))
+
+
+def running_tasks(db: Database, run: str) -> int:
+    """Return how many tasks of a run have begun and not ended.
+
+    Raises
+    ------
+    NotFoundError, AmbiguousError, UsageError
+        If `run` is none, or several.
+    """
+    with db.read() as conn:
+        mine = sa.and_(task.c.root_task_id == find_run(conn, run).task, _BEGUN)
+        return conn.scalar(sa.select(sa.func.count()).select_from(task).where(mine)) or 0
+
+
 def mark_cancelled(db: Database, run: str) -> int:
     """Note that a run was cancelled by its operator; return how many of its tasks had begun and not ended.
 
@@ -134,8 +176,7 @@ def _cancel(conn: sa.Connection, run: str) -> int:
     if attempt.state not in OPEN:
         raise ConflictError(f"run {attempt.run} is over ({attempt.state}): there is nothing to cancel")
     mine = task.c.root_task_id == attempt.task
-    open_tasks = sa.and_(mine, task.c.state.in_(OPEN), task.c.state.not_in(WAITING))
-    running = conn.scalar(sa.select(sa.func.count()).select_from(task).where(open_tasks)) or 0
+    running = conn.scalar(sa.select(sa.func.count()).select_from(task).where(mine, _BEGUN)) or 0
     end_tasks(conn, mine, STATUS_DELETED, _CANCELLED)
     moment = now(conn.dialect.name)
     over = {"state": KILLED, "status": STATUS_DELETED, "end_time": moment, "reason": _CANCELLED}

@@ -120,10 +120,10 @@ def _candidates(conn: sa.Connection, names: Sequence[str], order: Sequence[str],
 
 
 def _known(row: sa.Row[Any]) -> KnownFile:
-    number, filename, compression, filetype, filesize, md5sum, archive, path, *made_by = row
-    run = None if made_by[1] is None else str(Run(*made_by))
-    relpath = join_relpath(path, filename, compression)
-    return KnownFile(number, filename, compression, filetype, filesize, md5sum, archive, relpath, run)
+    relpath = join_relpath(row.path, row.filename, row.compression)
+    run = None if row.reqnum is None else str(Run(row.unitname, row.reqnum, row.attnum))
+    facts = row.id, row.filename, row.compression, row.filetype, row.filesize, row.md5sum
+    return KnownFile(*facts, row.archive_name, relpath, run)
 
 
 def _chosen(wanted: InputFile, files: Sequence[KnownFile], run: str) -> KnownFile:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import getpass
 import json
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from dbb.pipeline.workflow import Job, Workflow
 from dbb.plugins import plugins
 from dbb.registry import Database
 from dbb.registry.runs import Run
-from dbb.runs.begin import Attempt, Purpose, begin_run, next_attempt, reserve_attempt
+from dbb.runs.begin import Purpose, begin_run, next_attempt
 from dbb.runs.cancel import is_cancelled
 from dbb.runs.control import JobMark, mark_jobs
 from dbb.runs.jobfiles import JobWriter, job_settings
@@ -29,6 +30,7 @@ from dbb.storage import new_folder
 
 RUN_FOLDER = "run_folder"
 """The setting of an attempt that says where its folder is."""
+_MOST_NUMBERS = 20
 _SAID = ("project", "jira_id", "pipeline", "campaign")
 Say = Callable[[str, int, int], None]
 """Takes a line, how many jobs have ended, and how many there are."""
@@ -91,8 +93,14 @@ class _Planned:
     run: Run
     workflow: Workflow
     pipeline: Pipeline
-    taken: TakenOver = field(default_factory=TakenOver)
-    reserved: Attempt | None = None
+    folder: Path
+    settings: Mapping[str, str]
+    taken: TakenOver
+    number_given: bool
+
+    def outcome(self, problems: Mapping[str, str]) -> Submitted:
+        """Return what became of it."""
+        return Submitted(str(self.run), self.folder, len(self.workflow.jobs), problems, len(self.taken.done))
 
 
 def submit(
@@ -130,27 +138,22 @@ def submit(
     what they did is merged; the run can be resumed.
     """
     engine = find_engine(submission.engine)
-    planned = _plan(db, pipeline, submission, dry_run=dry_run)
-    settings = settings_of(planned.pipeline)
-    folder = (submission.folder or Path(str(planned.run))).absolute()
-    if folder.exists():
-        raise ConflictError(f"{folder} exists: choose another folder with --workdir, or remove it")
-    writer = JobWriter(db, planned.workflow, job_settings(settings, message_section(planned.pipeline)), folder)
-    writer.check(planned.taken)
-    if dry_run:
-        return Submitted(str(planned.run), folder, len(planned.workflow.jobs), {}, len(planned.taken.done))
-    _write_folder(folder, planned)
-    purpose = Purpose(
-        **{name: settings.get(name) for name in _SAID},
-        labels=tuple(label.strip() for label in settings.get("label", "").split(",") if label.strip()),
-        values={RUN_FOLDER: str(folder)},
-        archive_path=settings.get("ops_run_dir"),
-    )
-    begin_run(db, planned.workflow, operator=_operator(settings), purpose=purpose, reserved=planned.reserved)
-    work = _Work(db, planned, writer, folder, submission, say or (lambda _, __, ___: None))
+    for _ in range(_MOST_NUMBERS):
+        try:
+            planned = _plan(db, pipeline, submission)
+            writer = _checked(db, planned)
+            if dry_run:
+                return planned.outcome({})
+            _begin(db, planned)
+            break
+        except _NumberTakenError:
+            continue  # somebody else has begun an attempt meanwhile
+    else:
+        raise ConflictError(f"others took {_MOST_NUMBERS} attempt numbers while this one was planned: try again")
+    work = _Work(db, planned, writer, submission, say or (lambda _, __, ___: None))
     work.begin()
     engine.run(work)
-    return Submitted(str(planned.run), folder, len(planned.workflow.jobs), work.problems, len(planned.taken.done))
+    return planned.outcome(work.problems)
 
 
 def find_engine(name: str) -> Engine:
@@ -174,26 +177,54 @@ def find_engine(name: str) -> Engine:
     return known[name]
 
 
-def _plan(db: Any, pipeline: Pipeline, submission: Submission, *, dry_run: bool) -> _Planned:
+class _NumberTakenError(Exception):
+    """The attempt number that a run was planned with is somebody else's now."""
+
+
+def _plan(db: Any, pipeline: Pipeline, submission: Submission) -> _Planned:
     settings = settings_of(pipeline)
-    reserved = None
-    if "attnum" not in pipeline.tree or submission.resume is not None:
+    given = "attnum" in pipeline.tree and submission.resume is None
+    if not given:
         reqnum, unitname = settings.get("reqnum", ""), settings.get("unitname", "")
         if not (reqnum.isascii() and reqnum.isdigit()) or not unitname:
             raise UsageError("reqnum and unitname are missing: a run has no name without them")
-        if dry_run:
-            number = next_attempt(db, int(reqnum), unitname)
-        else:
-            reserved = reserve_attempt(
-                db, int(reqnum), unitname, operator=settings.get("operator") or getpass.getuser()
-            )
-            number = reserved.run.attnum
+        number = next_attempt(db, int(reqnum), unitname)
         pipeline = replace(pipeline, tree={**pipeline.tree, "attnum": Data(number)})
     workflow = plan(pipeline, db)
     said = workflow.run
     run = Run(str(said["unitname"]), int(said["reqnum"]), int(said["attnum"]))
     taken = take_over(db, submission.resume, workflow) if submission.resume is not None else TakenOver()
-    return _Planned(run, workflow, pipeline, taken, reserved)
+    folder = (submission.folder or Path(str(run))).absolute()
+    if folder.exists():
+        raise ConflictError(f"{folder} exists: choose another folder with --workdir, or remove it")
+    return _Planned(run, workflow, pipeline, folder, settings_of(pipeline), taken, given)
+
+
+def _checked(db: Any, planned: _Planned) -> JobWriter:
+    """Return what writes the job files, once all that must be there is there."""
+    settings = job_settings(planned.settings, message_section(planned.pipeline))
+    writer = JobWriter(db, planned.workflow, settings, planned.folder)
+    writer.check(planned.taken)
+    return writer
+
+
+def _begin(db: Any, planned: _Planned) -> None:
+    """Make the folder of a run, and register it: both or neither."""
+    settings = planned.settings
+    purpose = Purpose(
+        **{name: settings.get(name) for name in _SAID},
+        labels=tuple(label.strip() for label in settings.get("label", "").split(",") if label.strip()),
+        values={RUN_FOLDER: str(planned.folder)},
+        archive_path=settings.get("ops_run_dir"),
+    )
+    _write_folder(planned.folder, planned)
+    try:
+        begin_run(db, planned.workflow, operator=_operator(settings), purpose=purpose)
+    except BaseException as error:
+        shutil.rmtree(planned.folder, ignore_errors=True)
+        if isinstance(error, ConflictError) and not planned.number_given:
+            raise _NumberTakenError from error
+        raise
 
 
 def _operator(settings: Mapping[str, str]) -> str:
@@ -230,9 +261,7 @@ def read_submitted(folder: Path) -> Pipeline:
 class _Work:
     """A run under way, as an engine sees it."""
 
-    def __init__(
-        self, db: Database, planned: _Planned, writer: JobWriter, folder: Path, submission: Submission, say: Say
-    ) -> None:
+    def __init__(self, db: Database, planned: _Planned, writer: JobWriter, submission: Submission, say: Say) -> None:
         self._db, self._run, self._writer, self._say = db, str(planned.run), writer, say
         self._jobs = {job.name: job for job in planned.workflow.jobs}
         self._taken = planned.taken
@@ -241,7 +270,7 @@ class _Work:
             for name in job.after:
                 self._followers[name].append(job.name)
         self._open = {name: set(job.after) for name, job in self._jobs.items()}
-        self.folder = folder
+        self.folder = planned.folder
         self.jobs: Sequence[EngineJob] = [
             EngineJob(job.name, tuple(job.after), job.resources) for job in _in_order(planned.workflow.jobs)
         ]

@@ -79,8 +79,8 @@ def submit(
         click.echo(f"{done.run}: {done.jobs} jobs would run in {done.folder}{reused}")
         return 0
     click.echo(f"{done.run}: {done.jobs - len(done.problems)} of {done.jobs} jobs succeeded{reused}")
-    for name, problem in done.problems.items():
-        click.echo(f"{name}: {problem}", err=True)
+    for name, why in done.problems.items():
+        click.echo(f"{name}: {why}", err=True)
     return 3 if done.problems else 0
 
 
