@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -257,15 +257,20 @@ class _Steps:
         """Return one step."""
         traits = self._modules[instance.module]
         own = traits.own if self._repository is not None else ()
-        inputs = [one for one in instance.inputs if one.nick not in own]
+        inputs = [self._registered(one) for one in instance.inputs if one.nick not in own]
         outputs = [] if instance.module == REPOSITORY_MODULE else instance.outputs
         names = _Names(inputs, outputs)
         return instance.as_dict() | {
-            "inputs": [self._input(one, traits) for one in inputs],
+            "inputs": [self._input(one, traits) for one in instance.inputs if one.nick not in own],
             "outputs": [one.as_dict() | {"fullname": self._written[one.filename]} for one in outputs],
             "argv": [] if instance.module == REPOSITORY_MODULE else [list(words) for words in instance.argv],
             "execs": [] if instance.module == REPOSITORY_MODULE else [names.entry(one) for one in traits.execs],
         }
+
+    def _registered(self, one: InputFile) -> InputFile:
+        """Return an input under the name that the registry has for it: that of an earlier attempt may be another."""
+        file = self._known.get(one.filename)
+        return one if file is None else replace(one, filename=file.filename + file.compression)
 
     def _path(self, output: OutputFile, traits: ModuleTraits) -> str:
         return output.fullname if self._repository is None else written_path(output, traits, self._repository.folder)
@@ -278,6 +283,7 @@ class _Steps:
             entry["untar"] = True
         file = self._known.get(one.filename)
         if file is not None:
+            entry["filename"] = file.filename + file.compression
             entry["source"] = file.source()
         elif one.filename in self._written:
             entry["fullname"] = self._written[one.filename]

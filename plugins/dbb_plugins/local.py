@@ -110,6 +110,8 @@ class _Pool:
         """Start what may start; return whether a job is left that may start later."""
         left: list[EngineJob] = []
         for job in self._queue:
+            if job.name not in self._waiting:
+                continue  # one that it waits for has just failed to start
             if self._waiting[job.name]:
                 left.append(job)
                 continue
