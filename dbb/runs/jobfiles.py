@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +270,7 @@ class _Steps:
     def _registered(self, one: InputFile) -> InputFile:
         """Return an input under the name that the registry has for it: that of an earlier attempt may be another."""
         file = self._known.get(one.filename)
-        return one if file is None else replace(one, filename=file.filename + file.compression)
+        return one if file is None else one._replace(filename=file.filename + file.compression)
 
     def _path(self, output: OutputFile, traits: ModuleTraits) -> str:
         return output.fullname if self._repository is None else written_path(output, traits, self._repository.folder)

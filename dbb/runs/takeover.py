@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class TakenOver:
         kept = self.files.get(one.filename)
         if kept is None:
             return one
-        return replace(one, filename=kept.filename + kept.compression, source={"relpath": kept.relpath})
+        return one._replace(filename=kept.filename + kept.compression, source={"relpath": kept.relpath})
 
     @property
     def remark(self) -> str:

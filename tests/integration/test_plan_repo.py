@@ -2,13 +2,5 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-import pytest
-from demo_survey import DemoSurvey
-
-from dbb.butler import materialize_manifest, materialize_repo, plan_repo
-from dbb.butler.spec import CalibSpec, InputSpec, OutputSpec, RepoSpec
 
 
