@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -18,6 +19,8 @@ from dbb.errors import ConflictError, IntegrityError, UnsafePathError
 STAGE_MODES = ("auto", "symlink", "relsymlink", "hardlink", "copy")
 CHUNK = 1 << 20
 _LOCAL = "file://"
+# NFS has no locks for folders, and Lustre often none at all: what a killed process leaves there is never swept.
+_NO_LOCKS = {errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +257,11 @@ def _locked_folder(path: Path) -> tuple[Path, int]:
         with contextlib.suppress(FileNotFoundError):
             lock = os.open(aside, os.O_RDONLY)
             os.set_inheritable(lock, True)  # a process that helps to fill the folder holds the lock as long as it lives
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
             if aside.exists():  # another process may have swept it between mkdir and flock
                 return aside, lock
             os.close(lock)

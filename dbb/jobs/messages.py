@@ -47,7 +47,8 @@ class MessagePattern:
     execname
         The program it is for, or ``global``.
     number_of_lines
-        How many lines the message has, the one that fits included; one more if that line ends with a colon.
+        How many lines the message has, the one that fits included; one more if that line ends with a colon. 0 is one
+        line, whatever it ends with.
     only_matched
         Keep only what the pattern fits, not the line.
     """
@@ -80,9 +81,9 @@ class MessagePattern:
             raise UsageError(
                 f"{place} {made.pattern!r}: id, priority and number_of_lines must be integers, level 1, 2 or 3"
             )
-        if made.number_of_lines < 1 or not isinstance(made.execname, str) or not isinstance(made.only_matched, bool):
+        if made.number_of_lines < 0 or not isinstance(made.execname, str) or not isinstance(made.only_matched, bool):
             raise UsageError(
-                f"{place} {made.pattern!r}: number_of_lines must be at least 1, execname a text, only_matched a boolean"
+                f"{place} {made.pattern!r}: number_of_lines must not be negative, execname a text, only_matched a boolean"
             )
         return made
 

@@ -45,7 +45,8 @@ def _outcome(request: SaveRequest, save: Any, *arguments: object) -> SaveOutcome
 
 def _save_here(requests: Sequence[SaveRequest], folder: Path) -> list[SaveOutcome]:
     try:
-        with scratch_folder(folder / "save") as scratch:
+        # swept by this machine only: on some network file systems another cannot see that its owner lives
+        with scratch_folder(folder / f"save-{os.uname().nodename}") as scratch:
             return [_outcome(request, _put, folder / request.relpath, scratch) for request in requests]
     except OSError as error:
         why = f"nothing can be written to the archive at {folder}: {error.strerror}"

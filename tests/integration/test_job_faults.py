@@ -94,7 +94,7 @@ def test_a_job_killed_at_any_moment_leaves_a_true_record_and_runs_again(tmp_path
         job.communicate()
         events = events_of(path, number)
         saved = {f"r11p95/{event['saved']['filename']}" for event in events if "saved" in event}
-        there = {name: data for name, data in archive_files(tmp_path).items() if not name.startswith(".save.dbb-")}
+        there = {name: data for name, data in archive_files(tmp_path).items() if not name.startswith(".save-")}
         assert saved <= there.keys()
         assert there.items() <= whole.items()
         assert [event["t"] for event in events] == sorted(event["t"] for event in events)

@@ -186,7 +186,7 @@ def test_a_pattern_that_is_no_regular_expression_is_named() -> None:
         {"pattern": 5},
         {"pattern": "x", "level": 4},
         {"pattern": "x", "priority": "1"},
-        {"pattern": "x", "number_of_lines": 0},
+        {"pattern": "x", "number_of_lines": -1},
         {"pattern": "x", "only_matched": "N"},
         {"pattern": "x", "colour": "red"},
     ],
@@ -211,7 +211,7 @@ PATTERNS = st.builds(
     st.sampled_from([1, 2, 3]),
     st.integers(-5, 5000),
     st.sampled_from(["global", "prog"]),
-    st.integers(1, 20),
+    st.integers(0, 20),
     st.booleans(),
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import signal
 import subprocess
@@ -135,6 +137,19 @@ def test_what_a_killed_process_left_is_swept_and_what_a_live_one_builds_is_not(t
     with new_folder(tmp_path / "job"):
         assert not theirs.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job", "other"]
+
+
+def test_where_folders_cannot_be_locked_scratch_folders_work_and_those_of_others_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: int, how: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / ".job.dbb-0123").mkdir()
+    with scratch_folder(tmp_path / "job") as ours:
+        (ours / "a").touch()
+    assert [path.name for path in tmp_path.iterdir()] == [".job.dbb-0123"]
 
 
 def test_a_scratch_folder_is_gone_afterwards_and_one_of_a_killed_process_is_swept(tmp_path: Path) -> None:
