@@ -83,7 +83,7 @@ class MessagePattern:
             )
         if made.number_of_lines < 0 or not isinstance(made.execname, str) or not isinstance(made.only_matched, bool):
             raise UsageError(
-                f"{place} {made.pattern!r}: number_of_lines must not be negative, execname a text, only_matched a boolean"
+                f"{place} {made.pattern!r}: number_of_lines must be 0 or more, execname a text, only_matched a boolean"
             )
         return made
 
