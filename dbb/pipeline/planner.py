@@ -204,7 +204,8 @@ class _Planner:
             for number, loop in enumerate(loops, wrapnum + 1):
                 compiled = module.compile(loop)
                 self._modules[module.name] = module.traits(compiled)
-                yield QuantumMaker(compiled, self._wanted(module, compiled.files)).make(number, loop)
+                maker = QuantumMaker(compiled, self._wanted(module, compiled.files))
+                yield self._made(module, maker, number, loop)
             return
         self._modules[module.name] = module.traits(compiled)
         names = sum(len(file.named) for file in compiled.files.values()) * len(loops)
@@ -216,7 +217,20 @@ class _Planner:
             )
         maker = QuantumMaker(compiled, self._wanted(module, compiled.files))
         for number, loop in enumerate(loops, wrapnum + 1):
-            yield maker.make(number, loop)
+            yield self._made(module, maker, number, loop)
+
+    def _made(self, module: Module, maker: QuantumMaker, number: int, loop: dict[str, str]) -> Quantum:
+        try:
+            return maker.make(number, loop)
+        except KeyError as error:
+            problem = f"${{{error.args[0]}}} is wanted, which a line that fits lacks"
+        except VariableError as error:
+            if error.problem.startswith("module "):
+                raise
+            problem = error.problem
+        values = " ".join(f"{key}={value}" for key, value in loop.items())
+        title = f"module {module.name} #{number}" + (f" ({values})" if values else "")
+        raise VariableError(f"{title}: {problem}", self._place("module", module.name))
 
     def _wanted(self, module: Module, nicks: Mapping[str, object]) -> list[str]:
         return [nick for nick in nicks if self.sources.is_wanted(module.name, nick)]
