@@ -54,6 +54,7 @@ class Filler:
 
 def picker(keys: Sequence[str]) -> Callable[[Mapping[str, str]], tuple[str, ...]]:
     """Return what gives the values of `keys`, in that order; it raises KeyError if one is missing."""
-    if len(keys) > 1:
-        return operator.itemgetter(*keys)
-    return lambda values: tuple([values[key] for key in keys])
+    if len(keys) == 1:
+        key = keys[0]
+        return lambda values: (values[key],)
+    return operator.itemgetter(*keys) if keys else lambda values: ()

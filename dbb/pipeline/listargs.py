@@ -59,7 +59,7 @@ class PerFile:
         """
         found = _list(lists, self.list_name)
         template = self.templates.get((found.columns, found.nicks)) or self._compile(found, values)
-        known = {name: values[name] for name in template.names if name in values}
+        known = dict(values)
         out: list[Argument] = []
         for row in found.rows:
             known.update(zip(found.columns, row, strict=True))

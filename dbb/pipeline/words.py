@@ -5,7 +5,6 @@ A value (data, or a hole that a quantum fills) never makes two words of one, wha
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -13,7 +12,7 @@ from typing import TypeAlias
 from dbb.errors import MissingVariableError, PipelineError, VariableError
 from dbb.pipeline.fillers import picker
 from dbb.pipeline.model import Value
-from dbb.pipeline.values import Head, Hole, Padded, Part, Parts, holes, render
+from dbb.pipeline.values import Head, Hole, Padded, Part, Parts, render
 from dbb.pipeline.workflow import Argument
 
 Values: TypeAlias = "Mapping[str, str]"
@@ -143,7 +142,6 @@ class Template:
 
     def __init__(self, words: Sequence[Word], patch: Callable[[str], str] | None = None) -> None:
         kept = [word for word in words[:-1] if word.parts or word.quoted] + list(words[-1:])
-        self.names = tuple(dict.fromkeys(itertools.chain.from_iterable(holes(word.parts) for word in kept)))
         self._patch = patch
         self._made: dict[str, _Make] = {}
         slots: list[str] = []
@@ -170,15 +168,14 @@ class Template:
             if self._made:
                 values = {**values, **{key: make(values) for key, make in self._made.items()}}
             texts = (self._format % self._pick(values)).split("\0")
-            heads = [(number, _joined([_filled(piece, values) for piece in pieces])) for number, pieces in self._heads]
+            if len(texts) != len(self._changing):
+                raise VariableError("a value holds a NUL character, which no argument can")
+            for number, text in zip(self._changing, texts, strict=True):
+                filled[number] = text
+            for number, pieces in self._heads:
+                filled[number] = _joined([_filled(piece, values) for piece in pieces])
         except KeyError as error:
             raise MissingVariableError(f"${{{error.args[0]}}} has no value") from None
-        if len(texts) != len(self._changing):
-            raise VariableError("a value holds a NUL character, which no argument can")
-        for number, text in zip(self._changing, texts, strict=True):
-            filled[number] = text
-        for number, argument in heads:
-            filled[number] = argument
         return filled
 
     def prune(self, filled: list[Argument]) -> list[Argument]:

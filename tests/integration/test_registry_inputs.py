@@ -14,6 +14,7 @@ from dbb import Registry
 from dbb.errors import PipelineError
 from dbb.patch import stored_patch
 from dbb.pipeline.inputs import query_lines
+from dbb.pipeline.lines import ColumnLines, index_lines, known_keys
 from dbb.pipeline.model import Data, Items
 from dbb.pipeline.section import Line, Section
 
@@ -100,6 +101,25 @@ def test_lines_are_a_sequence_whose_lines_are_made_when_asked_for(registry: Regi
     assert (lines[-1], lines[1:7:2]) == (whole[-1], whole[1:7:2])
     with pytest.raises(IndexError):
         lines[len(lines)]
+
+
+@pytest.mark.parametrize("keys", [("visit", "ccd"), ("filter",), ("relpath",), ()])
+def test_lines_kept_by_column_are_grouped_as_lines_are(registry: Registry, keys: tuple[str, ...]) -> None:
+    one = section(**CALEXP, where="visit > 0", divide_by=", ".join(keys))
+    lines = query_lines(one, registry, NOWHERE, unknown)
+    assert isinstance(lines, ColumnLines)
+    assert index_lines(one, lines).groups == index_lines(one, list(lines)).groups
+    assert known_keys(lines) == known_keys(list(lines))
+
+
+def test_a_key_that_some_lines_lack_is_named_with_the_line(survey: Survey) -> None:
+    survey.add("calexp", "a.fits", run=RUN_B, visit=1, ccd=1, filter="HSC-R", field="F")
+    survey.add("calexp", "b.fits", run=RUN_B, visit=1, ccd=2, filter="HSC-R")
+    one = section(filetype="calexp", where="visit = 1", divide_by="field")
+    lines = query_lines(one, survey.registry, NOWHERE, unknown)
+    assert lines is not None
+    with pytest.raises(PipelineError, match="line 2 has no 'field'; it has archive, ccd"):
+        index_lines(one, lines)
 
 
 def test_runs_are_searched_in_order(registry: Registry) -> None:

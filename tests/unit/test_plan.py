@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -396,3 +397,24 @@ def test_a_variable_has_one_value_in_a_name_however_it_gets_there() -> None:
     files = {"raw": {"filename": "${band}-${both}", "dirpat": "plain", "flabel": "raw"}}
     one = module(used="file.raw", files=files, band="g,r", both="x${band}")
     assert [one.filename for one in made(**settings("m", module={"m": one})).instances[0].inputs] == ["g-xg", "r-xr"]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_is_as_it_was_after_a_plan_and_after_a_failure(enabled: bool) -> None:
+    before = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        made(**settings("m", module={"m": module()}))
+        assert gc.isenabled() is enabled
+        with pytest.raises(PipelineError):
+            made(**settings("m", module={"m": module(cmdline={"x": "${nope}"})}))
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()
+
+
+@pytest.mark.parametrize("name", ["/etc/x", "../x", "a/./../x", "a[0].fits", "a/*/x", "x\\y", ".."])
+def test_a_path_that_leaves_the_job_is_refused_beside_good_ones(name: str) -> None:
+    files = {"good": output("good"), "bad": {"fullname": name, "filetype": "bad"}}
+    with pytest.raises(PipelineError, match="is refused"):
+        made(**settings("m", module={"m": module(made="file.good, file.bad", files=files)}))

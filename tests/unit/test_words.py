@@ -63,6 +63,13 @@ def test_a_value_with_a_nul_character_cannot_make_words() -> None:
         Template(split_words((Hole("a"),))).fill({"a": "x\0y"})
 
 
+def test_words_that_are_the_same_for_all_are_shared_and_lists_are_not() -> None:
+    template = Template(split_words(("prog --option ", Hole("a"))))
+    first, second = template.fill({"a": "x"}), template.fill({"a": "y"})
+    assert (first, second) == (["prog", "--option", "x"], ["prog", "--option", "y"])
+    assert first[1] is second[1]
+
+
 def test_a_value_that_is_not_given_is_named() -> None:
     with pytest.raises(MissingVariableError, match=r"\$\{ccd\} has no value"):
         Template(split_words((Hole("ccd"),))).fill({})

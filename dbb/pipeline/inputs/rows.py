@@ -162,7 +162,8 @@ class FileLines(ColumnLines):
 
     def known_keys(self) -> set[str]:
         """Return the keys that any of the files has."""
-        return {name for name, column in zip(self._names, self._columns, strict=True) if any(column)}
+        kept = zip(self._names, self._columns, strict=True)
+        return {name for name, column in kept if any(value is not None for value in column)}
 
     def __iter__(self) -> Iterator[Line]:
         for row in zip(*self._columns, strict=True):
