@@ -12,6 +12,7 @@ from dbb.pipeline.listargs import Added, PerFile
 from dbb.pipeline.model import Tree, subtree
 from dbb.pipeline.references import Reference, list_sections, parse_reference, section_of
 from dbb.pipeline.scope import Scope
+from dbb.pipeline.section import TRUTHS
 
 _EXEC = re.compile(r"exec_([0-9]{1,9})")
 
@@ -103,7 +104,18 @@ class ExecCheck:
                 problem = f"{name}, {key}: {item!r} is neither file.NICK nor list.NAME.NICK"
                 self._error(problem, name, key)
             elif not self._is_missing(reference, f"{name}, {key}: {item}: ", name, key):
+                self._listed(name, key, reference)
                 yield item, reference
+
+    def _listed(self, name: str, key: str, reference: Reference) -> None:
+        """Warn of a file that is referred to by itself, while its section leaves it to lists."""
+        section = subtree(self._tree, "file", reference.nick)
+        if reference.kind == "file" and TRUTHS.get((self._text(section, "listonly") or "").strip().lower()):
+            self._found.warning(
+                f"module {self._name}: {name}, {key}: {reference} means no file, as that section is listonly: "
+                f"write list.NAME.{reference.nick}",
+                *self._path(name, key),
+            )
 
     def _is_missing(self, reference: Reference, title: str, *path: str) -> bool:
         """Tell whether a section that is referred to lacks, and say so."""

@@ -186,6 +186,12 @@ def test_a_reference_names_a_file_or_the_files_of_a_list(item: str) -> None:
     ]
 
 
+def test_a_file_that_only_lists_bring_is_not_referred_to_by_itself() -> None:
+    assert warp(exec_1__used="list.imgs.img, file.config, file.img") == [
+        "warning: module warp: exec_1, used: file.img means no file, as that section is listonly: write list.NAME.img"
+    ]
+
+
 def test_a_reference_may_say_fullname_as_real_files_do() -> None:
     assert warp(exec_1__used="list.imgs.img, file.config.fullname") == []
 
