@@ -83,10 +83,11 @@ class Stopper:
         return self.signal is not None
 
     def stop(self, number: int) -> None:
-        """End all programs, as asked by signal `number`."""
+        """End all programs, as asked by signal `number`; who asks again does not want to wait for them."""
+        how = signal.SIGTERM if self.signal is None else signal.SIGKILL
         self.signal = number
         for group in tuple(self._groups):
-            _signal_group(group, signal.SIGTERM)
+            _signal_group(group, how)
 
     @contextlib.contextmanager
     def watching(self, group: int) -> Iterator[None]:
@@ -180,7 +181,7 @@ class _Watch:
                 _signal_group(self._group, signal.SIGKILL)
                 self._reap()
                 raise
-            end = time.time()
+            end = max(self._start, time.time())  # the clock may have gone back
             status, rusage = self._reap()
             self._end_children()
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None

@@ -136,6 +136,24 @@ def test_a_stopper_ends_what_runs(tmp_path: Path) -> None:
     assert (ended.state, ended.reason) == ("killed", "ended: by signal SIGTERM")
 
 
+def test_a_second_signal_does_not_wait_for_a_program_that_ignores_the_first(tmp_path: Path) -> None:
+    stopper = Stopper()
+
+    def insist(data: bytes) -> None:
+        stopper.stop(signal.SIGINT)
+        stopper.stop(signal.SIGINT)
+
+    ended = run_process(["sh", "-c", "trap '' TERM; echo ready; sleep 60"], insist, folder=tmp_path, stopper=stopper)
+    assert (ended.signal, ended.reason) == (9, "ended: by signal SIGINT")
+
+
+def test_the_clock_may_go_back_while_a_program_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 50.0])
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    ended, _ = run_sh(tmp_path, "true")
+    assert (ended.start, ended.end) == (100.0, 100.0)
+
+
 def test_an_error_in_whoever_takes_the_output_kills_the_program(tmp_path: Path) -> None:
     def refuse(data: bytes) -> None:
         raise OSError("full")
