@@ -88,7 +88,16 @@ class Entry:
         UnsafePathError
             If it does not.
         """
-        path = self.text(key, default)
+        return self.inner_path(self.text(key, default), key)
+
+    def inner_path(self, path: str, key: str) -> str:
+        """Return `path` if it stays inside of the folder that it is relative to.
+
+        Raises
+        ------
+        UnsafePathError
+            If it does not.
+        """
         if "\0" in path or any(part in {"", ".", ".."} for part in path.split("/")):
             raise UnsafePathError(f"{self.place}: {key} {path!r} must be relative, without '.', '..' or empty parts")
         return path

@@ -35,7 +35,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A file that a step writes, as the workflow says."""
+    """A file that a step writes, as the workflow says; `also` are names that the writer may spell it by."""
 
     nick: str
     filename: str
@@ -46,6 +46,7 @@ class Output:
     compress: bool = False
     optional: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    also: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +334,7 @@ def _output(entry: Entry) -> Output:
         compress=entry.flag("compress", default=False),
         optional=entry.flag("optional", default=False),
         metadata=entry.table("metadata"),
+        also=[entry.inner_path(path, "also") for path in entry.texts("also")],
     )
 
 

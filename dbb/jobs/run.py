@@ -308,7 +308,7 @@ class _Job:
         known = self._at_start | {f"{one}.fz" for one in self._makers}
         for step in self._job.steps:
             known |= {one.fullname for one in step.lists} | {one.fullname for one in step.inputs}
-            known |= {one.fullname for one in step.outputs} | {step.log}
+            known |= {name for one in step.outputs for name in (one.fullname, *one.also)} | {step.log}
         work, run = self._places.work, self._job.run
         name = f"{run['unitname']}_r{run['reqnum']}p{run['attnum']:02d}_{self._job.name}"
         try:

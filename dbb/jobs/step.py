@@ -194,6 +194,7 @@ class _Run:
         step = self._step.wrapnum
         for output in self._outputs(one):
             path = self._work / output.fullname
+            self._name_as_planned(output)
             if not path.is_file():
                 if ended.is_good and not output.optional:
                     self._missing.append(output.fullname)
@@ -213,6 +214,13 @@ class _Run:
         ]
         if pairs:
             self._context.record(step, exec=one.number, derived=pairs)
+
+    def _name_as_planned(self, output: Output) -> None:
+        """Give an output its planned name besides, if the program spelled it otherwise."""
+        path = self._work / output.fullname
+        for other in output.also:
+            if not path.exists() and (self._work / other).is_file():
+                path.hardlink_to(self._work / other)
 
     def _is_there(self, name: str) -> bool:
         return name in self._made or any(

@@ -129,7 +129,7 @@ class Module:
 
     def traits(self, compiled: Compiled) -> ModuleTraits:
         """Return what holds for all of the module's quanta once they run."""
-        return module_traits(self.name, compiled, self._execs, self._scope)
+        return module_traits(self.name, compiled, self._execs, self._scope, self._sources)
 
     def _command(self, one: Exec, scope: Scope) -> Command:
         place = functools.partial(self._sources.pipeline.place, "module", self.name)

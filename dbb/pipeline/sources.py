@@ -26,6 +26,7 @@ RegistrySource: TypeAlias = "Registry | Callable[[], Registry] | None"
 _ASK_REGISTRY = {"where", "id", "query_fields", "query", "calibs"}
 GROUP = "group"
 """The name in ``wrapperloop`` of the groups that a plug-in makes."""
+_OF_OLD_FILE = {"relpath", "archive", "run", "filesize", "md5sum"}
 _DEPENDS = ("depends", "depends-newname")
 _NICK = re.compile(r"([^\s,{}.]+)\.[^\s,{}]+")
 
@@ -54,6 +55,7 @@ class Sources:
     _lines: dict[tuple[str, str, str], Sequence[Line] | None] = field(default_factory=dict)
     _indexes: dict[tuple[str, str, str], LineIndex] = field(default_factory=dict)
     _made: dict[tuple[str, str], list[Line]] = field(default_factory=dict)
+    _new_names: dict[tuple[str, str], Filler] = field(default_factory=dict)
     _wanted: frozenset[tuple[str, str]] = frozenset()
 
     def __post_init__(self) -> None:
@@ -93,6 +95,10 @@ class Sources:
             return index_lines(section, lines)
         groups = group_lines(section, grouping, lines, section_keys(section))
         return LineIndex(section, (GROUP,), lines, {(name,): indexes for name, indexes in groups.items()})
+
+    def new_name(self, module: str, nick: str) -> Filler | None:
+        """Return the path in the job of files that a section renames by its lines, or None if it does not."""
+        return self._new_names.get((module, nick))
 
     def is_wanted(self, module: str, nick: str) -> bool:
         """Tell whether a later section depends on the names that a module gives to a file section."""
@@ -166,7 +172,9 @@ class Sources:
         holes = {key: Hole(key) for line in lines for values in line.values() for key in values if key != "filename"}
         scope = replace(named.scope, search=(named.tree, holes, *section.scope.search))
         files = named_files(named, scope, scope, output=False)
-        if len(files) != 1:
+        if len(files) == 1:
+            self._new_names[named.module, named.name] = files[0].fullname
+        else:
             raise section.error(f"depends-newname needs one name for each line, not {len(files)}", "depends-newname")
         renamed: list[Line] = []
         for line in lines:
@@ -175,7 +183,8 @@ class Sources:
                     name = files[0].fullname.fill(values)
                 except KeyError as error:
                     raise section.error(f"the name needs {error.args[0]!r}, which a line lacks") from None
-                renamed.append({named.name: {**values, "filename": name.rpartition("/")[2], "compression": ""}})
+                kept = {key: value for key, value in values.items() if key not in _OF_OLD_FILE}
+                renamed.append({named.name: {**kept, "filename": name.rpartition("/")[2], "compression": ""}})
         return renamed
 
     def _file_of_columns(self, section: Section) -> Section:

@@ -11,6 +11,7 @@ from dbb.pipeline.lists import list_items
 from dbb.pipeline.model import Value, subtree
 from dbb.pipeline.quanta import Compiled
 from dbb.pipeline.scope import Scope
+from dbb.pipeline.sources import Sources
 from dbb.pipeline.values import Hole, Parts, settled_text
 
 REPOSITORY_MODULE = "create_butler_registry"
@@ -79,7 +80,7 @@ class ModuleTraits:
         return asdict(self)
 
 
-def module_traits(name: str, compiled: Compiled, execs: Sequence[Exec], scope: Scope) -> ModuleTraits:
+def module_traits(name: str, compiled: Compiled, execs: Sequence[Exec], scope: Scope, sources: Sources) -> ModuleTraits:
     """Return the traits of a compiled module.
 
     Raises
@@ -92,11 +93,7 @@ def module_traits(name: str, compiled: Compiled, execs: Sequence[Exec], scope: S
         execs=[_exec(name, one, scope) for one in execs],
         repository=repository,
         patch_style=_text(scope, "patch_style"),
-        patterns={
-            one.nick: _pattern(compiled.files[one.nick].named[0].fullname.parts)
-            for one in compiled.outputs
-            if len(compiled.files[one.nick].named) == 1
-        },
+        patterns={one.nick: _pattern(parts) for one in compiled.outputs if (parts := _parts(compiled, one, sources))},
         untar=_untar(scope),
         own=tuple(dict.fromkeys((*_OWN, *_template_of(name, scope)))),
     )
@@ -143,6 +140,13 @@ def _untar(scope: Scope) -> tuple[str, ...]:
 def _template_of(module: str, scope: Scope) -> list[str]:
     value = subtree(scope.root, "module", module, "wrapper").get("butler_template")
     return FILE_NAME.findall(value) if isinstance(value, str) else []
+
+
+def _parts(compiled: Compiled, one: FileRef, sources: Sources) -> Parts:
+    """Return what the path of an output is made from, if that is one pattern."""
+    named = compiled.files[one.nick].named
+    renamed = sources.new_name(compiled.module, one.nick)
+    return named[0].fullname.parts if len(named) == 1 else renamed.parts if renamed is not None else ()
 
 
 def _pattern(parts: Parts) -> str:

@@ -19,7 +19,7 @@ from dbb.registry import Database
 from dbb.registry.archives import archives
 from dbb.registry.runs import Run
 from dbb.runs.jobinputs import KnownFile, find_inputs, made_names, not_made
-from dbb.runs.jobrepo import JobRepository, job_repository, written_path
+from dbb.runs.jobrepo import JobRepository, butler_path, job_repository
 from dbb.runs.takeover import TakenOver
 from dbb.storage import new_file
 
@@ -248,10 +248,6 @@ class _Steps:
         repository: JobRepository | None,
     ) -> None:
         self._modules, self._known, self._repository = modules, known, repository
-        self._written: dict[str, str] = {}
-        for one in instances:
-            for output in one.outputs:
-                self._written[output.filename] = self._path(output, modules[one.module])
 
     def entry(self, instance: Instance) -> dict[str, Any]:
         """Return one step."""
@@ -262,7 +258,7 @@ class _Steps:
         names = _Names(inputs, outputs)
         return instance.as_dict() | {
             "inputs": [self._input(one, traits) for one in instance.inputs if one.nick not in own],
-            "outputs": [one.as_dict() | {"fullname": self._written[one.filename]} for one in outputs],
+            "outputs": [self._output(one, traits) for one in outputs],
             "argv": [] if instance.module == REPOSITORY_MODULE else [list(words) for words in instance.argv],
             "execs": [] if instance.module == REPOSITORY_MODULE else [names.entry(one) for one in traits.execs],
         }
@@ -272,8 +268,9 @@ class _Steps:
         file = self._known.get(one.filename)
         return one if file is None else one._replace(filename=file.filename + file.compression)
 
-    def _path(self, output: OutputFile, traits: ModuleTraits) -> str:
-        return output.fullname if self._repository is None else written_path(output, traits, self._repository.folder)
+    def _output(self, one: OutputFile, traits: ModuleTraits) -> dict[str, Any]:
+        also = butler_path(one, traits, self._repository.folder) if self._repository is not None else None
+        return one.as_dict() | ({"also": [also]} if also is not None else {})
 
     def _input(self, one: InputFile, traits: ModuleTraits) -> dict[str, Any]:
         entry: dict[str, Any] = {"nick": one.nick, "filename": one.filename, "fullname": one.fullname}
@@ -285,8 +282,6 @@ class _Steps:
         if file is not None:
             entry["filename"] = file.filename + file.compression
             entry["source"] = file.source()
-        elif one.filename in self._written:
-            entry["fullname"] = self._written[one.filename]
         farm = self._repository.farm.get(one.filename) if self._repository is not None else None
         if farm is not None:
             entry["fullname"] = farm

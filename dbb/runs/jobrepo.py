@@ -88,13 +88,14 @@ def below(folder: str, path: str) -> str | None:
     return path[len(folder) + 1 :] if path.startswith(f"{folder}/") else None
 
 
-def written_path(output: OutputFile, traits: ModuleTraits, folder: str) -> str:
-    """Return where the Butler writes an output: under the name that a data id with its spelling of patches gives."""
+def butler_path(output: OutputFile, traits: ModuleTraits, folder: str) -> str | None:
+    """Return where the Butler writes an output if a data id has the patch with a comma, where that is another name."""
     pattern = traits.patterns.get(output.nick)
     patch = output.metadata.get("patch")
-    if traits.patch_style != "comma" or not pattern or patch is None or below(folder, output.fullname) is None:
-        return output.fullname
-    return parse_pattern(pattern).expand({**output.metadata, "patch": butler_patch(patch)})
+    if not pattern or patch is None or below(folder, output.fullname) is None:
+        return None
+    path = parse_pattern(pattern).expand({**output.metadata, "patch": butler_patch(patch)})
+    return path if path != output.fullname else None
 
 
 def _settings(instances: Sequence[Instance], modules: Mapping[str, ModuleTraits]) -> dict[str, str] | None:
