@@ -10,13 +10,15 @@ from demo_survey import CALIBS, RUN_A, RUN_B, Demo, make_demo
 
 from dbb import Registry
 from dbb.pipeline import Pipeline
+from dbb.report import lineage
+from dbb.runs.report import run_messages
 from dbb.runs.submit import Submission, submit
 
 TASK = Path(__file__).parents[1] / "support" / "repo_task.py"
 RUN = {
     "reqnum": 20,
     "unitname": "Ht0",
-    "home_archive": "home",
+    "home_archive": "runs",
     "job_repo_dir": "jobrepo",
     "ops_run_dir": "MMG/r${reqnum}/${unitname}/p${attnum:2}",
     "purge_job_dir": "never",
@@ -120,7 +122,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
 @pytest.fixture
 def registry(demo: Demo, tmp_path: Path) -> Registry:
-    return Registry(demo.copy(tmp_path / "registry"))
+    registry = Registry(demo.copy(tmp_path / "registry"))
+    registry.add_archive("runs", str(tmp_path / "runs"))
+    return registry
 
 
 CALEXPS = {
@@ -152,4 +156,25 @@ def test_a_later_step_reads_what_an_earlier_one_wrote(registry: Registry, tmp_pa
     [warp] = registry.query("deepcoadd_tempexp", where="visit = 904010", runs=[done.run])
     content = next((tmp_path / "run").glob(f"jobs/*/work.1/jobrepo/deepCoadd/HSC-I/0/8x6/{warp.filename}")).read_text()
     assert "calexp CORR-0904010-004-r20p01.fits" in content
-    assert "bias BIAS" in content
+    assert "raw HSCA904011" in content
+    assert any("raw/HSCA904011" in line for line in lineage(registry, warp.filename).tree())
+
+
+def test_the_step_that_makes_the_repository_counts_as_a_module(registry: Registry, tmp_path: Path) -> None:
+    modules = {"create_butler_registry": {"modnamepat": "make_repo", "wrapper": WRAPPER}, "warp": make_warps(CALEXPS)}
+    submit(registry, pipeline(tmp_path, modules), Submission(folder=tmp_path / "run"))
+    with registry.read() as conn:
+        counts = conn.exec_driver_sql(
+            "select modname, count(*) from pfw_wrapper w, pfw_attempt a where w.pfw_attempt_id=a.id and a.reqnum=20 "
+            "and a.attnum=1 group by modname order by min(w.wrapnum)"
+        ).all()
+    assert [tuple(row) for row in counts] == [("create_butler_registry", 1), ("warp", 5)]
+
+
+def test_a_step_whose_input_the_repository_lacks_fails(registry: Registry, tmp_path: Path) -> None:
+    modules = {"warp": make_warps(CALEXPS)}
+    modules["warp"]["exec_1"]["cmdline"]["reads"] = "src"  # type: ignore[index]
+    done = submit(registry, pipeline(tmp_path, modules), Submission(folder=tmp_path / "run"))
+    assert list(done.problems.values()) == ["exit code 1"]
+    first = run_messages(registry, done.run, "error")[0]
+    assert "src" in first.message

@@ -41,4 +41,4 @@ scratch.write_text("".join(read))
 with Repository(given.output) as repository:
     repository.put(given.writes, scratch, **identity)
 scratch.unlink()
-print(f"wrote {given.writes}")
+sys.stdout.write(f"wrote {given.writes}\n")
