@@ -35,6 +35,7 @@ PARTS = {
     "refcats": "What a job's shards of a reference catalogue cost",
     "harvest": "What it costs to register a job's outputs",
     "plan": "What it costs to plan a run",
+    "merge": "What it costs to merge the events of jobs, and to show how a large run stands",
 }
 
 

@@ -1,1 +1,1 @@
-"""What the registry remembers of runs: begun, merged from the events of jobs, and shown."""
+"""What the registry remembers of runs: begun, merged from the events of jobs, shown, cancelled and resumed."""

@@ -276,3 +276,14 @@ def test_a_compressed_output_is_kept_and_an_optional_one_need_not_be(
     ]
     execute(registry, "update planned_file set optional = (1 = 1)")
     assert [one.wrapnum for one in finished_steps(registry, RUN)] == [1, 2]
+
+
+def test_jobs_and_steps_are_counted_in_an_index_alone(sqlite_url: str) -> None:
+    with small_registry(sqlite_url) as registry:
+        begin_run(registry, make_workflow(), operator="op")
+        with statements(registry) as sent:
+            run_status(registry)
+        (counting,) = [one for one in sent if "count(" in one and "root_task_id" in one]
+        with registry.read() as conn:
+            plan = conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {counting}", (1, "job", "wrapper")).all()
+    assert "USING COVERING INDEX ix_task_state" in str(plan)
