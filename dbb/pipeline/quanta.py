@@ -23,7 +23,7 @@ _PLAIN_PATHS = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_+-][A-Z
 _NO_METADATA = {"filename", "compression", "flabel", "fsuffix", "wrapnum", "reqnum", "unitname", "attnum"}
 _NO_SOURCE: Mapping[str, str] = {}
 _OF_FILE = ("relpath", "archive", "run", "filesize", "md5sum")
-_MOST_TEXTS = 10_000
+_MOST_LINES = 20_000
 _of_file = picker(_OF_FILE)
 
 
@@ -212,7 +212,8 @@ class QuantumMaker:
     def __init__(self, plan: Compiled, wanted: Sequence[str] = ()) -> None:
         self._plan = plan
         self._wanted = wanted
-        self._texts: dict[tuple[str, tuple[int, ...]], ListText] = {}
+        self._lists: dict[tuple[str, tuple[int, ...]], tuple[Sequence[Line], ListText]] = {}  # quanta may share them
+        self._kept_lines = 0
         self._jobs: dict[tuple[str, ...], Mapping[str, str]] = {}  # many quanta share a job, and its keys
         self._named = {nick: [_Named(one) for one in file.named] for nick, file in plan.files.items()}
 
@@ -253,9 +254,8 @@ class QuantumMaker:
             tidy(plan.log_archive.fill(quantum.values)).lstrip("/") if plan.log_archive is not None else None,
         )
         job = tuple([filler.fill(quantum.values) for filler in plan.job_keys.values()])
-        if job not in self._jobs:
-            self._jobs[job] = dict(zip(plan.job_keys, job, strict=True))
-        return Quantum(instance, self._jobs[job], {nick: _lines_of(nick, quantum) for nick in self._wanted})
+        job_keys = self._jobs.setdefault(job, dict(zip(plan.job_keys, job, strict=True)))
+        return Quantum(instance, job_keys, {nick: _lines_of(nick, quantum) for nick in self._wanted})
 
     def _words(
         self, number: int, command: Command, quantum: _Quantum, log: str, lists: list[ListFile]
@@ -296,14 +296,7 @@ class QuantumMaker:
     def _list(self, one: ListFilePlan, quantum: _Quantum) -> ListFile:
         fullname = tidy(one.fullname.fill(quantum.values))
         if one.index is not None:
-            chosen = self._chosen(one.index, quantum)
-            lines: Sequence[Line] = [one.index.lines[number] for number in chosen]
-            key = (one.name, tuple(chosen))
-            text = self._texts.get(key)
-            if text is None:
-                if len(self._texts) >= _MOST_TEXTS:
-                    self._texts.clear()
-                text = self._texts[key] = one.text.text(lines)
+            lines, text = self._listed(one, one.index, self._chosen(one.index, quantum))
         else:
             assert one.named is not None
             nick = one.named.section.name
@@ -316,6 +309,17 @@ class QuantumMaker:
         quantum.lines[one.name] = quantum.lines[one.data] = lines
         quantum.values[f"list.{one.name}.fullname"] = fullname
         return ListFile(one.name, fullname, text.text)
+
+    def _listed(self, one: ListFilePlan, index: LineIndex, chosen: Sequence[int]) -> tuple[Sequence[Line], ListText]:
+        key = (one.name, tuple(chosen))
+        if key not in self._lists:
+            if self._kept_lines > _MOST_LINES:
+                self._lists.clear()
+                self._kept_lines = 0
+            lines = [index.lines[number] for number in chosen]
+            self._lists[key] = lines, one.text.text(lines)
+            self._kept_lines += len(lines)
+        return self._lists[key]
 
     def _of_reference(self, reference: FileRef, quantum: _Quantum) -> list[_Brought]:
         if not reference.list:
