@@ -41,8 +41,8 @@ def truth(camera: Camera) -> Table:
     red = np.concatenate(
         [_magnitudes(random, stars, 17.5, 24.5, 0.12), _magnitudes(random, galaxies, 19.0, 25.5, 0.28)]
     )
-    colour = np.where(kind == "star", random.normal(0.3, 0.15, number), random.normal(0.5, 0.25, number))
     disk = kind == "galaxy"
+    colour = np.where(disk, random.normal(0.5, 0.3, number), _star_colours(random, number))
     radius = np.clip(0.55 * 10 ** (-0.08 * (red - 22)) * random.lognormal(0, 0.3, number), 0.15, 1.5)
     table = Table(
         {
@@ -75,6 +75,12 @@ def _magnitudes(
     first, last = 10 ** (slope * bright), 10 ** (slope * faint)
     drawn: npt.NDArray[np.float64] = np.log10(random.uniform(first, last, number)) / slope
     return drawn
+
+
+def _star_colours(random: np.random.Generator, number: int) -> npt.NDArray[np.float64]:
+    """Draw r - i: most stars are white, some are red."""
+    colours: npt.NDArray[np.float64] = np.minimum(0.05 + random.exponential(0.4, number), 1.6)
+    return colours
 
 
 def _nearest(position: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -112,7 +118,7 @@ def _stars_around(geometry: Geometry, random: np.random.Generator, before: int) 
     outside = (x < left - 100) | (x > right + 100) | (y < bottom - 100) | (y > top + 100)
     red = _magnitudes(random, _STARS_AROUND, 17.5, REFERENCE_LIMIT, 0.12)
     table = Table({"id": before + 1 + np.arange(_STARS_AROUND), "ra": ra, "dec": dec, "mag_r": red})
-    table["mag_i"] = red - random.normal(0.3, 0.15, _STARS_AROUND)
+    table["mag_i"] = red - _star_colours(random, _STARS_AROUND)
     return table[outside]
 
 

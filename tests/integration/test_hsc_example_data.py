@@ -134,7 +134,7 @@ def test_the_staged_sky_map_is_the_text_that_overlaps_were_computed_from(survey:
 def stars(tmp_path_factory: pytest.TempPathFactory) -> Table:
     """Lone bright stars in one calibrated raw of a survey with more room: true and header's coordinates, magnitudes."""
     folder = tmp_path_factory.mktemp("wide")
-    assert run("make.py", folder, "--size", 256).stderr == ""
+    assert run("make.py", folder, "--size", 384).stderr == ""
     masters = folder / "archive/CALIB"
     bias = fits.getdata(masters / "BIAS/2013-11-03/NONE/BIAS-2013-11-03-017.fits")
     dark = fits.getdata(masters / "DARK/2013-11-03/NONE/DARK-2013-11-03-017.fits")
@@ -145,7 +145,7 @@ def stars(tmp_path_factory: pytest.TempPathFactory) -> Table:
         warnings.simplefilter("ignore", FITSFixedWarning)
         wcs = WCS(header)
     truth = Table.read(folder / "truth.fits")
-    truth = truth[(truth["type"] == "star") & (truth["nearest"] > 3) & (truth["mag_i"] < 21)]
+    truth = truth[(truth["type"] == "star") & (truth["nearest"] > 3) & (truth["mag_i"] < 20.5)]
     x, y = wcs.wcs_world2pix(np.stack([truth["ra"], truth["dec"]], axis=-1), 0).T
     truth["x"], truth["y"] = x, y
     rows, columns = image.shape
@@ -160,7 +160,7 @@ def stars(tmp_path_factory: pytest.TempPathFactory) -> Table:
 def _measured(image: np.ndarray, x: float, y: float) -> tuple[float, float, float]:
     """Return the centre of the light near a place, and its magnitude."""
     rows, columns = np.indices(image.shape)
-    for reach in (9, 7, 5, 5, 9):
+    for reach in (9, 7, 5, 5, 6):  # the last one is too small for all light, but as much of it for every star
         distance = np.hypot(columns - x, rows - y)
         light = np.where(distance < reach, image - np.median(image[(distance > 13) & (distance < 20)]), 0.0)
         x, y = (columns * light).sum() / light.sum(), (rows * light).sum() / light.sum()
@@ -170,7 +170,7 @@ def _measured(image: np.ndarray, x: float, y: float) -> tuple[float, float, floa
 def test_stars_of_a_calibrated_raw_have_their_true_brightness(stars: Table) -> None:
     zero_points = stars["mag_i"] - stars["instrumental"]
     assert len(stars) >= 4
-    assert np.median(np.abs(zero_points - np.median(zero_points))) < 0.04
+    assert np.median(np.abs(zero_points - np.median(zero_points))) < 0.015
 
 
 def test_the_header_is_as_far_off_as_the_truth_says(stars: Table) -> None:
