@@ -83,6 +83,8 @@ def read_head(path: Path) -> Head | None:
     OSError
         If the file cannot be read.
     """
+    if not path.is_file():  # a pipe would keep us waiting
+        raise IntegrityError("it is no file")
     with path.open("rb") as stream:
         line = stream.readline(_LONGEST_HEAD)
     if not line.endswith(b"\n"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -314,6 +315,12 @@ def test_files_of_unknown_runs_jobs_and_writers_are_refused_and_the_rest_go_in(
     assert why.keys() == {str(unknown), str(garbage)}
     assert "no job Ht0_r11p7_j0001 of run Ht0_r11p07" in why[str(unknown)]
     assert "first line does not say whose events follow" in why[str(garbage)]
+
+
+def test_a_pipe_in_place_of_an_event_file_keeps_nobody_waiting(registry: Registry, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "events.1.jsonl")
+    (refused,) = merge(registry, [tmp_path]).refused
+    assert refused.why == "it is no file"
 
 
 def test_a_folder_that_is_not_there_is_an_error(registry: Registry, tmp_path: Path) -> None:
