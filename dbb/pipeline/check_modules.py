@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dbb.errors import known_names
 from dbb.pipeline.check_execs import ExecCheck
+from dbb.pipeline.defaults import REPOSITORY_MODULE
 from dbb.pipeline.findings import Findings
 from dbb.pipeline.known_keys import BOOLEAN_KEYS, DATA_KEYS, NAME_KEYS
 from dbb.pipeline.listfiles import FORMATS
@@ -57,7 +58,8 @@ class ModuleCheck:
                 self._error(f"{kind} is a value, but has to be a section", kind)
         execs = ExecCheck(self._found, self._tree, self._scope)
         execs.run()
-        if not execs.names and not self._is_true(self._tree.get("noop")):
+        runs_itself = self._is_true(self._tree.get("noop")) or self._name == REPOSITORY_MODULE
+        if not execs.names and not runs_itself:
             self._error("it has no exec section <exec_1>, so nothing can run")
         self._booleans("module", self._tree, ())
         self._loops()

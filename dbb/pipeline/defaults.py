@@ -6,6 +6,8 @@ import copy
 
 from dbb.pipeline.model import Tree, merge
 
+REPOSITORY_MODULE = "create_butler_registry"
+"""The module that stands for making a job's repository, which dbb does itself."""
 _DEFAULTS: Tree = {
     "attnum": "0",
     # what DESDM's submit command adds from its database options

@@ -10,6 +10,7 @@ from itertools import product
 
 from dbb.errors import PipelineError
 from dbb.pipeline.cmdline import Command, compile_command
+from dbb.pipeline.defaults import REPOSITORY_MODULE
 from dbb.pipeline.execs import FILE_NAME, Exec, FileRef, execs_of, inputs_of, outputs_of
 from dbb.pipeline.fillers import Filler
 from dbb.pipeline.lines import LineIndex, known_keys
@@ -21,7 +22,7 @@ from dbb.pipeline.quanta import Compiled, FilePlan, ListFilePlan, OutputTraits
 from dbb.pipeline.scope import Scope
 from dbb.pipeline.section import Section
 from dbb.pipeline.sources import Sources
-from dbb.pipeline.traits import REPOSITORY_MODULE, ModuleTraits, module_traits
+from dbb.pipeline.traits import ModuleTraits, module_traits
 from dbb.pipeline.values import Hole, expand, expand_all, render, settled_text
 
 _MOST_QUANTA = 1_000_000

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from dbb.errors import PipelineError
+from dbb.pipeline.defaults import REPOSITORY_MODULE
 from dbb.pipeline.execs import FILE_NAME, Exec, FileRef, file_reference
 from dbb.pipeline.lists import list_items
 from dbb.pipeline.model import Value, subtree
@@ -14,8 +15,6 @@ from dbb.pipeline.scope import Scope
 from dbb.pipeline.sources import Sources
 from dbb.pipeline.values import Hole, Parts, settled_text
 
-REPOSITORY_MODULE = "create_butler_registry"
-"""The module that stands for making a job's repository, which dbb does itself."""
 _REPOSITORY = ("mapper", "job_repo_dir", "calibs", "calib_types", "ref_cats", "era", "overlaps")
 _OWN = ("butler_registry", "butler_template")
 

@@ -11,9 +11,10 @@ from typing import Any
 from dbb import __version__
 from dbb.errors import UsageError
 from dbb.jobs.messages import MessagePattern, default_patterns
+from dbb.pipeline.defaults import REPOSITORY_MODULE
 from dbb.pipeline.model import Tree
 from dbb.pipeline.section import TRUTHS
-from dbb.pipeline.traits import REPOSITORY_MODULE, ExecTraits, ModuleTraits
+from dbb.pipeline.traits import ExecTraits, ModuleTraits
 from dbb.pipeline.workflow import InputFile, Instance, Job, OutputFile, Workflow
 from dbb.registry import Database
 from dbb.registry.archives import archives

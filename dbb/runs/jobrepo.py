@@ -12,8 +12,9 @@ from dbb.errors import NotFoundError, PipelineError
 from dbb.mapper import Mapper, eras_of
 from dbb.patch import butler_patch
 from dbb.patterns import parse_pattern
+from dbb.pipeline.defaults import REPOSITORY_MODULE
 from dbb.pipeline.lists import list_items
-from dbb.pipeline.traits import REPOSITORY_MODULE, ModuleTraits
+from dbb.pipeline.traits import ModuleTraits
 from dbb.pipeline.workflow import InputFile, Instance, OutputFile
 from dbb.plugins import plugins
 from dbb.registry import Database
