@@ -14,6 +14,7 @@ from pathlib import Path
 from dbb import Registry
 from dbb.config import registry_setting
 
+HELP = "the run whose calexps are meant, and those of filters that come from another run"
 OVERLAPS = """
 SELECT overlap.patch, overlap.visit, overlap.ccd FROM overlap
 JOIN overlap_version ON overlap_version.id = overlap.overlap_version_id
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--tractinfo", required=True, metavar="VERSION", help="the overlap version to go by")
     parser.add_argument("--tract", type=int, required=True)
     parser.add_argument("--qoutfile", type=Path, required=True)
-    parser.add_argument("--pfw_attempt_id", required=True, metavar="rNpN", help="the run whose calexps are meant")
+    parser.add_argument("--pfw_attempt_id", required=True, metavar="rNpN[,FILTER=rNpN]", help=HELP)
     given = parser.parse_args()
     with Registry(registry_setting(given.section or None).value) as registry:
         lines = list(rows(registry, given.tractinfo, given.tract, given.pfw_attempt_id))
@@ -40,8 +41,10 @@ def main() -> None:
         stream.write("</line>\n</list>\n")
 
 
-def rows(registry: Registry, version: str, tract: int, run: str) -> Iterator[dict[str, object]]:
+def rows(registry: Registry, version: str, tract: int, attempts: str) -> Iterator[dict[str, object]]:
     """Give what is known of each calexp on each patch."""
+    run, *others = attempts.split(",")
+    runs = dict(other.split("=") for other in others)
     raws = {
         (one["visit"], one["ccd"]): one for one in registry.query("raw", where=f"tract = {tract}", overlaps=version)
     }
@@ -51,7 +54,7 @@ def rows(registry: Registry, version: str, tract: int, run: str) -> Iterator[dic
         raw = raws[visit, ccd]
         known = {"tract": tract, "patch": patch, "visit": visit, "ccd": ccd}
         yield {
-            "filename": f"CORR-{visit:07d}-{ccd:03d}-{run}.fits",
+            "filename": f"CORR-{visit:07d}-{ccd:03d}-{runs.get(raw['filter'], run)}.fits",
             **known,
             "filter": raw["filter"],
             "pointing": raw["pointing"],
