@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 REFERENCE_LIMIT = 22.0  # magnitude in r of the faintest star in the reference catalogue
 _HTM_DEPTH = 7
+# Nearly as many bright stars as faint ones: each ccd of a small survey needs some for its PSF, and those just above 20
+# sigma, 0.05 magnitudes uncertain each, must not be most of those that an accuracy is told of.
+_STAR_SLOPE = 0.02
 _AROUND = 1.0  # degrees by which the reference catalogue goes beyond the field in each direction
 _STARS_AROUND = 800
 
@@ -33,13 +36,13 @@ def truth(camera: Camera) -> Table:
         distance to the next object in arcseconds.
     """
     part = (camera.geometry.size / 512) ** 2
-    stars, galaxies = max(60, round(240 * part)), max(60, round(320 * part))
+    stars, galaxies = max(100, round(240 * part)), max(60, round(320 * part))
     number = stars + galaxies
     random = camera.random("truth")
     kind = np.array(["star"] * stars + ["galaxy"] * galaxies)
     position = _positions(camera.geometry, random, number)
     red = np.concatenate(
-        [_magnitudes(random, stars, 17.5, 24.5, 0.12), _magnitudes(random, galaxies, 19.0, 25.5, 0.28)]
+        [_magnitudes(random, stars, 17.5, 24.5, _STAR_SLOPE), _magnitudes(random, galaxies, 19.0, 25.5, 0.28)]
     )
     disk = kind == "galaxy"
     colour = np.where(disk, random.normal(0.5, 0.3, number), _star_colours(random, number))
@@ -116,7 +119,7 @@ def _stars_around(geometry: Geometry, random: np.random.Generator, before: int) 
     x, y = geometry.tract.wcs_world2pix(np.stack([ra, dec], axis=-1), 0).T
     left, right, bottom, top = geometry.footprint
     outside = (x < left - 100) | (x > right + 100) | (y < bottom - 100) | (y > top + 100)
-    red = _magnitudes(random, _STARS_AROUND, 17.5, REFERENCE_LIMIT, 0.12)
+    red = _magnitudes(random, _STARS_AROUND, 17.5, REFERENCE_LIMIT, _STAR_SLOPE)
     table = Table({"id": before + 1 + np.arange(_STARS_AROUND), "ra": ra, "dec": dec, "mag_r": red})
     table["mag_i"] = red - _star_colours(random, _STARS_AROUND)
     return table[outside]
