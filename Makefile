@@ -10,11 +10,12 @@ READY := $(VENV)/.ready
 GEN3 := .venv-gen3
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo test lint format bench bench-gen3 wheel clean
+.PHONY: help setup demo demo-hsc test lint format bench bench-gen3 wheel clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo        make a small survey, register it, lay out a job and read it back'
+	@echo 'make demo-hsc    the run of DMTN-050 with simulated HSC images: a few minutes, in build/demo-hsc'
 	@echo 'make test        run all tests, JOBS=$(JOBS) at a time'
 	@echo 'make lint        check style, format, types and the direction of imports'
 	@echo 'make format      format the code and mend what ruff can mend'
@@ -39,6 +40,9 @@ $(READY): pyproject.toml
 
 demo: $(READY)
 	$(BIN)/python examples/ci_hsc_mini/demo.py
+
+demo-hsc: $(READY)
+	$(BIN)/python examples/hsc/demo.py
 
 test: $(READY)
 	$(BIN)/pytest --numprocesses $(JOBS)

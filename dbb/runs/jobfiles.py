@@ -257,8 +257,12 @@ class _Steps:
         inputs = [self._registered(one) for one in instance.inputs if one.nick not in own]
         outputs = [] if instance.module == REPOSITORY_MODULE else instance.outputs
         names = _Names(inputs, outputs)
+        more: list[dict[str, Any]] = []
+        if self._repository is not None:
+            raws, more = self._repository.inputs_of(instance)
+            names.add_beside(raws, [one["filename"] for one in more])
         return instance.as_dict() | {
-            "inputs": [self._input(one, traits) for one in instance.inputs if one.nick not in own],
+            "inputs": [self._input(one, traits) for one in instance.inputs if one.nick not in own] + more,
             "outputs": [self._output(one, traits) for one in outputs],
             "argv": [] if instance.module == REPOSITORY_MODULE else [list(words) for words in instance.argv],
             "execs": [] if instance.module == REPOSITORY_MODULE else [names.entry(one) for one in traits.execs],
@@ -300,6 +304,11 @@ class _Names:
             self._used.setdefault(one.nick, []).append(one.filename)
         for output in outputs:
             self._made.setdefault(output.nick, []).append(output.filename)
+
+    def add_beside(self, nicks: Iterable[str], names: Iterable[str]) -> None:
+        """Let whoever reads files of some nicknames read others too."""
+        for nick in nicks:
+            self._used.setdefault(nick, []).extend(names)
 
     def entry(self, one: ExecTraits) -> dict[str, Any]:
         """Return what a step says of one exec."""

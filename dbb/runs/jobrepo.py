@@ -20,6 +20,7 @@ from dbb.plugins import plugins
 from dbb.registry import Database
 from dbb.registry.archives import archives
 from dbb.runs.jobinputs import KnownFile
+from dbb.runs.repofiles import RepositoryFiles
 
 _DEFAULT_FOLDER = "jobrepo"
 
@@ -38,12 +39,23 @@ class JobRepository:
         The quantum that stands for making it, or None.
     farm
         By the names of inputs that only the Butler sees, their paths in the job.
+    files
+        What steps read besides.
+    raws
+        The names of raws among the inputs.
     """
 
     folder: str
     manifest: dict[str, Any]
     wrapnum: int | None
     farm: Mapping[str, str] = field(default_factory=dict)
+    files: RepositoryFiles | None = None
+    raws: frozenset[str] = frozenset()
+
+    def inputs_of(self, instance: Instance) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
+        """Return the nicknames of a step's raws, and what it reads through the Butler because it reads them."""
+        nicks = tuple(dict.fromkeys(one.nick for one in instance.inputs if one.filename in self.raws))
+        return nicks, self.files.inputs_of(instance) if nicks and self.files is not None else []
 
     def as_dict(self) -> dict[str, Any]:
         """Return what a job file holds."""
@@ -81,7 +93,11 @@ def job_repository(
     manifest = plan_repo(db, spec)
     manifest["outputs"] = list(_outputs(db, instances, modules, camera, era, folder))
     own = next((one.wrapnum for one in instances if one.module == REPOSITORY_MODULE), None)
-    return JobRepository(folder, manifest, own, _farm(db, manifest, folder, datasets, fixed))
+    with db.read() as conn:
+        roots = archives(conn)
+    raws = frozenset(name for name, one in known.items() if one.filetype == camera.raw_filetype)
+    files = RepositoryFiles(manifest, camera, f"{folder}.job", roots)
+    return JobRepository(folder, manifest, own, _farm(roots, manifest, folder, datasets, fixed), files, raws)
 
 
 def below(folder: str, path: str) -> str | None:
@@ -195,14 +211,12 @@ def _outputs(
 
 
 def _farm(
-    db: Database,
+    roots: Mapping[str, str],
     manifest: Mapping[str, Any],
     folder: str,
     datasets: Mapping[str, Sequence[KnownFile]],
     fixed: Mapping[str, str],
 ) -> dict[str, str]:
-    with db.read() as conn:
-        roots = archives(conn)
     paths: dict[str, str] = {}
     for entry in manifest["inputs"]:
         paths.setdefault(entry["source"], entry["path"])
