@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dbb.errors import ConflictError, DbbError, IntegrityError
+from dbb.locks import hold
 
 Event = dict[str, Any]
 
@@ -44,6 +45,7 @@ class EventLog:
             raise ConflictError(f"{path} is the record of another try: number this one differently") from None
         except OSError as error:
             raise DbbError(f"{path} cannot be written: {error.strerror}") from error
+        hold(self._file)  # by which others see that this job is alive
 
     def append(self, step: int | None, /, **fields: object) -> None:
         """Write one event of a step, or of the job itself (None).

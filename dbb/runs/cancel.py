@@ -1,10 +1,11 @@
-"""Ending a run from outside: whoever runs its jobs is told by a file in its folder."""
+"""Ending a run from outside: who runs its jobs is told by a file in its folder, jobs that nobody runs by a signal."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from dbb.registry import Database
+from dbb.runs.alive import end_orphans
 from dbb.runs.control import mark_cancelled, running_tasks
 from dbb.runs.takeover import run_folder
 
@@ -29,6 +30,7 @@ def cancel_run(db: Database, run: str, *, dry_run: bool = False) -> int:
     ended = mark_cancelled(db, run)
     if folder.is_dir():
         (folder / _MARK).touch()
+        end_orphans(folder)
     return ended
 
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from dbb.errors import ConflictError, NotFoundError, UsageError
 from dbb.registry import Database
 from dbb.registry._connect import one_of, run_many
-from dbb.registry._runtables import attempt_state, pfw_job, pfw_wrapper
+from dbb.registry._runtables import attempt_state, pfw_block, pfw_job, pfw_wrapper
 from dbb.registry._tables import now, pfw_attempt, task
 from dbb.runs.find import find_run
 from dbb.runs.states import (
@@ -115,6 +115,20 @@ def _mark_below(conn: sa.Connection, jobs: Mapping[int, JobMark]) -> None:
                 end_children(conn, parents, mark.reason or f"its job is {mark.state}")
 
 
+def job_reason(db: Database, run: str, name: str) -> str:
+    """Return what a job has said of its end, or nothing.
+
+    Raises
+    ------
+    NotFoundError, AmbiguousError, UsageError
+        If `run` is none, or several.
+    """
+    with db.read() as conn:
+        mine = sa.and_(pfw_job.c.pfw_attempt_id == find_run(conn, run).id, task.c.id == pfw_job.c.task_id)
+        said = conn.scalar(sa.select(task.c.reason).where(mine, task.c.label == name, task.c.state.in_(BAD)))
+        return said or ""
+
+
 def mark_steps(db: Database, run: str, marks: Mapping[int, JobMark]) -> None:
     """Note what became of steps without their doing, by their numbers; those that are over stay what they are.
 
@@ -141,6 +155,25 @@ def _mark_steps(conn: sa.Connection, run: str, marks: Mapping[int, JobMark]) -> 
         for owner in (task.c.id, task.c.parent_task_id):
             open_ones = sa.and_(one_of(owner, numbers, dialect), task.c.state.in_(OPEN))
             conn.execute(sa.update(task).where(open_ones).values(values))
+
+
+def close_run(db: Database, run: str, why: str) -> None:
+    """Note that what a run has not begun never will begin, and that what it left running was killed.
+
+    Raises
+    ------
+    NotFoundError, AmbiguousError, UsageError
+        If `run` is none, or several.
+    """
+    db.write(lambda conn: _close(conn, run, why))
+
+
+def _close(conn: sa.Connection, run: str, why: str) -> None:
+    attempt = find_run(conn, run)
+    below = sa.and_(task.c.root_task_id == attempt.task, task.c.id != attempt.task)
+    end_tasks(conn, below, STATUS_LOST, why)
+    blocks = conn.scalars(sa.select(pfw_block.c.task_id).where(pfw_block.c.pfw_attempt_id == attempt.id))
+    roll_up(conn, set(blocks), {attempt.task}, {})
 
 
 def running_tasks(db: Database, run: str) -> int:

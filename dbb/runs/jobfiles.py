@@ -156,24 +156,42 @@ class JobWriter:
     """
 
     def __init__(self, db: Database, workflow: Workflow, settings: JobSettings, folder: Path) -> None:
-        self._db, self._workflow, self._settings, self._folder = db, workflow, settings, folder
+        self._db, self._workflow, self._settings = db, workflow, settings
         said = workflow.run
-        self._run = str(Run(str(said["unitname"]), int(said["reqnum"]), int(said["attnum"])))
+        self.folder = folder
+        self.run = str(Run(str(said["unitname"]), int(said["reqnum"]), int(said["attnum"])))
         with db.read() as conn:
             self._archives = archives(conn)
         if settings.home is not None and settings.home not in self._archives:
             raise UsageError(f"home_archive = {settings.home}: there is no such archive; 'dbb archive add' makes it")
 
     def check(self, taken: TakenOver) -> None:
-        """Make sure that every input that no job makes is in an archive; those of quanta that are done do not matter.
+        """Make sure that every input will be there; those of quanta that are done do not matter.
 
         Raises
         ------
         MissingError, AmbiguousError
-            If some are not; lists them.
+            If some that no job makes are in no archive; lists them.
+        UsageError
+            If a job needs what another makes and nobody keeps.
         """
         instances = [one for one in self._workflow.instances if one.wrapnum not in taken.done]
+        self._check_kept(instances)
         self._known(instances, taken, self._workflow.instances)
+
+    def _check_kept(self, instances: Sequence[Instance]) -> None:
+        job_of = {wrapnum: job.jobnum for job in self._workflow.jobs for wrapnum in job.wrapnums}
+        nothing = self._settings.home is None or self._settings.options.get("master_savefiles") == "never"
+        unkept = {output.filename: one for one in instances for output in one.outputs if nothing or not output.save}
+        for one in instances:
+            for file in one.inputs:
+                maker = unkept.get(file.filename)
+                if maker is not None and job_of[maker.wrapnum] != job_of[one.wrapnum]:
+                    why = "home_archive or master_savefiles says so" if nothing else "savefiles = False"
+                    raise UsageError(
+                        f"{one.title} reads {file.filename}, which {maker.title} makes in another job, and no archive "
+                        f"keeps it ({why})"
+                    )
 
     def _known(
         self, instances: Sequence[Instance], taken: TakenOver, makers: Sequence[Instance]
@@ -181,12 +199,12 @@ class JobWriter:
         """Return the registered files that quanta read and none of `makers` makes."""
         made = made_names(one for one in makers if one.wrapnum not in taken.done)
         wanted = {one.filename: taken.renamed(one) for one in not_made(instances, made, self._left_out())}
-        found = find_inputs(self._db, wanted.values(), self._run)
+        found = find_inputs(self._db, wanted.values(), self.run)
         return {name: found[one.filename] for name, one in wanted.items()}
 
     def path(self, job: Job) -> Path:
         """Return where the file of a job is."""
-        return self._folder / "jobs" / job.name / "job.json"
+        return self.folder / "jobs" / job.name / "job.json"
 
     def write(self, job: Job, taken: TakenOver) -> Path:
         """Write the file of a job whose inputs are all there, and return where it is.

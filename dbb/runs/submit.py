@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
-import shutil
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dbb.engine import Engine, EngineJob
-from dbb.errors import ConflictError, NotFoundError, PluginError, UsageError
+from dbb.engine import Engine
+from dbb.errors import ConflictError, DbbError, NotFoundError, PluginError, UsageError
+from dbb.locks import held
 from dbb.pipeline.model import Data, Pipeline
 from dbb.pipeline.planner import plan
 from dbb.pipeline.settings import message_section, settings_of
-from dbb.pipeline.workflow import Job, Workflow
+from dbb.pipeline.workflow import Workflow
 from dbb.plugins import plugins
-from dbb.registry import Database
 from dbb.registry.runs import Run
+from dbb.runs.alive import WORKFLOW
 from dbb.runs.begin import Purpose, begin_run, next_attempt
-from dbb.runs.cancel import is_cancelled
-from dbb.runs.control import JobMark, mark_jobs
+from dbb.runs.control import close_run
 from dbb.runs.jobfiles import JobWriter, job_settings
-from dbb.runs.merge import merge
-from dbb.runs.takeover import TakenOver, take_over
+from dbb.runs.takeover import TakenOver, settle, take_over
+from dbb.runs.work import Say, Work
 from dbb.storage import new_folder
 
 RUN_FOLDER = "run_folder"
 """The setting of an attempt that says where its folder is."""
 _MOST_NUMBERS = 20
 _SAID = ("project", "jira_id", "pipeline", "campaign")
-Say = Callable[[str, int, int], None]
-"""Takes a line, how many jobs have ended, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,7 @@ class Submission:
     Parameters
     ----------
     engine
-        Which engine starts its jobs.
+        Which engine starts its jobs: its name, or the engine itself.
     folder
         The folder of the run; made. None: one called after the run in the current folder.
     at_once
@@ -54,7 +51,7 @@ class Submission:
         A run whose finished quanta need not run again, or None.
     """
 
-    engine: str = "local"
+    engine: str | Engine = "local"
     folder: Path | None = None
     at_once: int = 1
     retries: int = 0
@@ -96,7 +93,6 @@ class _Planned:
     folder: Path
     settings: Mapping[str, str]
     taken: TakenOver
-    number_given: bool
 
     def outcome(self, problems: Mapping[str, str]) -> Submitted:
         """Return what became of it."""
@@ -128,7 +124,7 @@ def submit(
     MissingError, AmbiguousError
         If inputs are not in an archive.
     ConflictError
-        If the attempt, or the folder, is there already.
+        If the attempt, or the folder, is there already, or what is to be resumed still runs.
     NotFoundError
         If there is no such engine.
 
@@ -137,23 +133,47 @@ def submit(
     Everything is checked before the first row or file is written. When this is interrupted, jobs are ended in order and
     what they did is merged; the run can be resumed.
     """
-    engine = find_engine(submission.engine)
+    engine = submission.engine if isinstance(submission.engine, Engine) else find_engine(submission.engine)
+    if submission.resume is not None:
+        settle(db, submission.resume, dry_run=dry_run)
     for _ in range(_MOST_NUMBERS):
+        number = _free_number(db, pipeline, submission)
         try:
-            planned = _plan(db, pipeline, submission)
+            planned = _plan(db, pipeline, submission, number)
             writer = _checked(db, planned)
             if dry_run:
                 return planned.outcome({})
             _begin(db, planned)
             break
-        except _NumberTakenError:
-            continue  # somebody else has begun an attempt meanwhile
+        except ConflictError:
+            if number is None or number == _free_number(db, pipeline, submission):
+                raise
+            # else somebody has begun an attempt of this number meanwhile
     else:
         raise ConflictError(f"others took {_MOST_NUMBERS} attempt numbers while this one was planned: try again")
-    work = _Work(db, planned, writer, submission, say or (lambda _, __, ___: None))
-    work.begin()
-    engine.run(work)
-    return planned.outcome(work.problems)
+    with held(planned.folder / WORKFLOW):
+        return planned.outcome(_run(db, planned, writer, engine, submission, say))
+
+
+def _run(
+    db: Any, planned: _Planned, writer: JobWriter, engine: Engine, submission: Submission, say: Say | None
+) -> Mapping[str, str]:
+    """Let an engine run a run that is begun; return what is not done, and why."""
+    taken, jobs = planned.taken, planned.workflow.jobs
+    work = Work(db, writer, jobs, taken, at_once=submission.at_once, retries=submission.retries)
+    if say is not None:
+        work.say = say
+    if taken.run:
+        close_run(db, taken.run, f"resumed as {planned.run}")
+    try:
+        work.begin()
+        engine.run(work)
+    except BaseException:
+        with contextlib.suppress(DbbError):  # what matters is in the folder, and merged when the run is resumed
+            work.close("the run was interrupted")
+        raise
+    work.close("the run was cancelled" if work.is_cancelled else f"engine {engine.name} did not start it")
+    return work.problems
 
 
 def find_engine(name: str) -> Engine:
@@ -177,18 +197,19 @@ def find_engine(name: str) -> Engine:
     return known[name]
 
 
-class _NumberTakenError(Exception):
-    """The attempt number that a run was planned with is somebody else's now."""
-
-
-def _plan(db: Any, pipeline: Pipeline, submission: Submission) -> _Planned:
+def _free_number(db: Any, pipeline: Pipeline, submission: Submission) -> int | None:
+    """Return the attempt number that a run would get now; None if its pipeline says one itself."""
+    if "attnum" in pipeline.tree and submission.resume is None:
+        return None
     settings = settings_of(pipeline)
-    given = "attnum" in pipeline.tree and submission.resume is None
-    if not given:
-        reqnum, unitname = settings.get("reqnum", ""), settings.get("unitname", "")
-        if not (reqnum.isascii() and reqnum.isdigit()) or not unitname:
-            raise UsageError("reqnum and unitname are missing: a run has no name without them")
-        number = next_attempt(db, int(reqnum), unitname)
+    reqnum, unitname = settings.get("reqnum", ""), settings.get("unitname", "")
+    if not (reqnum.isascii() and reqnum.isdigit()) or not unitname:
+        raise UsageError("reqnum and unitname are missing: a run has no name without them")
+    return next_attempt(db, int(reqnum), unitname)
+
+
+def _plan(db: Any, pipeline: Pipeline, submission: Submission, number: int | None) -> _Planned:
+    if number is not None:
         pipeline = replace(pipeline, tree={**pipeline.tree, "attnum": Data(number)})
     workflow = plan(pipeline, db)
     said = workflow.run
@@ -197,7 +218,7 @@ def _plan(db: Any, pipeline: Pipeline, submission: Submission) -> _Planned:
     folder = (submission.folder or Path(str(run))).absolute()
     if folder.exists():
         raise ConflictError(f"{folder} exists: choose another folder with --workdir, or remove it")
-    return _Planned(run, workflow, pipeline, folder, settings_of(pipeline), taken, given)
+    return _Planned(run, workflow, pipeline, folder, settings_of(pipeline), taken)
 
 
 def _checked(db: Any, planned: _Planned) -> JobWriter:
@@ -209,7 +230,7 @@ def _checked(db: Any, planned: _Planned) -> JobWriter:
 
 
 def _begin(db: Any, planned: _Planned) -> None:
-    """Make the folder of a run, and register it: both or neither."""
+    """Register a run and make its folder; the registry says who has the number, so it comes first."""
     settings = planned.settings
     purpose = Purpose(
         **{name: settings.get(name) for name in _SAID},
@@ -217,13 +238,15 @@ def _begin(db: Any, planned: _Planned) -> None:
         values={RUN_FOLDER: str(planned.folder)},
         archive_path=settings.get("ops_run_dir"),
     )
-    _write_folder(planned.folder, planned)
+    begun = False
     try:
-        begin_run(db, planned.workflow, operator=_operator(settings), purpose=purpose)
-    except BaseException as error:
-        shutil.rmtree(planned.folder, ignore_errors=True)
-        if isinstance(error, ConflictError) and not planned.number_given:
-            raise _NumberTakenError from error
+        with new_folder(planned.folder) as aside:
+            _keep_plan(aside, planned)
+            begin_run(db, planned.workflow, operator=_operator(settings), purpose=purpose)
+            begun = True
+    except ConflictError as error:
+        if begun:  # somebody made a folder of this name meanwhile
+            close_run(db, str(planned.run), str(error))
         raise
 
 
@@ -231,14 +254,12 @@ def _operator(settings: Mapping[str, str]) -> str:
     return settings.get("operator") or getpass.getuser()
 
 
-def _write_folder(folder: Path, planned: _Planned) -> None:
+def _keep_plan(folder: Path, planned: _Planned) -> None:
     """Keep with the run what it was planned from."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with new_folder(folder) as aside:
-        with (aside / "workflow.json").open("w", encoding="utf-8") as stream:
-            stream.writelines(planned.workflow.as_json())
-        (aside / "pipeline.json").write_text(json.dumps(planned.pipeline.as_dict(), indent=1), encoding="utf-8")
-        (aside / "jobs").mkdir()
+    with (folder / WORKFLOW).open("w", encoding="utf-8") as stream:
+        stream.writelines(planned.workflow.as_json())
+    (folder / "pipeline.json").write_text(json.dumps(planned.pipeline.as_dict(), indent=1), encoding="utf-8")
+    (folder / "jobs").mkdir()
 
 
 def read_submitted(folder: Path) -> Pipeline:
@@ -256,96 +277,3 @@ def read_submitted(folder: Path) -> Pipeline:
             "folder of a run", str(folder), hint=f"Its pipeline.json cannot be read: {error}"
         ) from error
     return Pipeline.from_dict(data)
-
-
-class _Work:
-    """A run under way, as an engine sees it."""
-
-    def __init__(self, db: Database, planned: _Planned, writer: JobWriter, submission: Submission, say: Say) -> None:
-        self._db, self._run, self._writer, self._say = db, str(planned.run), writer, say
-        self._jobs = {job.name: job for job in planned.workflow.jobs}
-        self._taken = planned.taken
-        self._followers: dict[str, list[str]] = {name: [] for name in self._jobs}
-        for job in planned.workflow.jobs:
-            for name in job.after:
-                self._followers[name].append(job.name)
-        self._open = {name: set(job.after) for name, job in self._jobs.items()}
-        self.folder = planned.folder
-        self.jobs: Sequence[EngineJob] = [
-            EngineJob(job.name, tuple(job.after), job.resources) for job in _in_order(planned.workflow.jobs)
-        ]
-        self.at_once, self.retries = submission.at_once, submission.retries
-        self.problems: dict[str, str] = {}
-        self._done = 0
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether the operator wants no more of this run; see `EngineWork`."""
-        return is_cancelled(self.folder)
-
-    def begin(self) -> None:
-        """Tell the registry what can start, and what is done already."""
-        if self._taken.done:
-            self._taken.mark(self._db, self._run)
-        ready = {name: JobMark("ready") for name, waiting in self._open.items() if not waiting}
-        mark_jobs(self._db, self._run, ready)
-
-    def prepare(self, name: str) -> Path | None:
-        """Write the file of a job; see `EngineWork`."""
-        job = self._jobs[name]
-        if set(job.wrapnums) <= self._taken.done.keys():
-            mark_jobs(self._db, self._run, {name: JobMark("succeeded", self._taken.remark)})
-            return None
-        return self._writer.write(job, self._taken)
-
-    def command(self, job: Path) -> Sequence[str]:
-        """Return the command line that runs a job; see `EngineWork`."""
-        return [sys.executable, "-m", "dbb_cli", "run-job", str(job)]
-
-    def collect(self, names: Sequence[str]) -> None:
-        """Merge what jobs have recorded; see `EngineWork`."""
-        self._merge(names, final=False)
-
-    def ended(self, name: str, problem: str = "") -> None:
-        """Note the end of a job, and what that means for others; see `EngineWork`."""
-        self._merge([name], final=True)
-        if problem:
-            self._give_up(name, problem)
-        else:
-            self._done += 1
-        self._say(f"{name}: {problem or 'succeeded'}", self._done + len(self.problems), len(self._jobs))
-        if problem:
-            return
-        ready = {}
-        for follower in self._followers[name]:
-            self._open[follower].discard(name)
-            if not self._open[follower] and follower not in self.problems:
-                ready[follower] = JobMark("ready")
-        if ready:
-            mark_jobs(self._db, self._run, ready)
-
-    def _give_up(self, name: str, problem: str) -> None:
-        self.problems[name] = problem
-        marks = {name: JobMark("failed", problem)}
-        lost = [name]
-        for one in lost:
-            for follower in self._followers[one]:
-                if follower not in self.problems:
-                    self.problems[follower] = f"blocked by {name}"
-                    marks[follower] = JobMark("blocked", f"job {name} is not done")
-                    lost.append(follower)
-        mark_jobs(self._db, self._run, marks)
-
-    def _merge(self, names: Sequence[str], *, final: bool) -> None:
-        folders = [folder for name in names if (folder := self._writer.path(self._jobs[name]).parent).is_dir()]
-        if folders:
-            merge(self._db, folders, final=final)
-
-
-def _in_order(jobs: Sequence[Job]) -> list[Job]:
-    """Return jobs with those that others wait for before them."""
-    import graphlib
-
-    by_name = {job.name: job for job in jobs}
-    order = graphlib.TopologicalSorter({job.name: job.after for job in jobs}).static_order()
-    return [by_name[name] for name in order]

@@ -11,8 +11,10 @@ from typing import Any
 from dbb.errors import MissingError, NotFoundError, UsageError
 from dbb.pipeline.workflow import InputFile, Instance, Workflow
 from dbb.registry import Database
+from dbb.runs.alive import check_nobody_runs
 from dbb.runs.begin import attempt_values
 from dbb.runs.control import JobMark, mark_steps
+from dbb.runs.merge import merge
 from dbb.runs.resume import FinishedStep, KeptFile, finished_steps
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]
@@ -51,6 +53,24 @@ class TakenOver:
     def mark(self, db: Database, run: str) -> None:
         """Tell the registry which quanta need not run."""
         mark_steps(db, run, {wrapnum: JobMark("succeeded", self.remark) for wrapnum in self.done})
+
+
+def settle(db: Database, run: str, *, dry_run: bool = False) -> None:
+    """Bring into the registry what a run that is to be resumed has done, once nothing of it is alive.
+
+    Raises
+    ------
+    NotFoundError, AmbiguousError, UsageError
+        If `run` is none, or several.
+    MissingError
+        If it was not submitted by ``dbb submit``.
+    ConflictError
+        If it still runs.
+    """
+    folder = run_folder(db, run)
+    check_nobody_runs(folder, run)
+    if not dry_run and (folder / "jobs").is_dir():
+        merge(db, [folder / "jobs"], final=True)
 
 
 def take_over(db: Database, old: str, workflow: Workflow) -> TakenOver:

@@ -21,11 +21,14 @@ from dbb.testing._contracts import (
     StageInContract,
     TranslateHeaderContract,
 )
+from dbb.testing._engines import EngineContract, EngineRuns
 from dbb.testing._inputs import GroupInputsContract, QueryInputsContract
 from dbb.testing._jobs import MessagePatternsContract, PrepareStepContract, StageOutContract
 
 __all__ = [
     "CommandsContract",
+    "EngineContract",
+    "EngineRuns",
     "FiletypesContract",
     "GatherMetadataContract",
     "GroupInputsContract",

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dbb.engine import Engine, EngineJob, EngineWork
 from dbb.errors import DbbError
 from dbb.hookspecs import hookimpl
+from dbb.locks import hold
 
 __all__ = ["LocalEngine", "dbb_engines"]
 
 _TICK = 0.02
 _LOOK_EVERY = 1.0
-_GRACE = 20.0
-"""Seconds that jobs have to end in good order before they are killed."""
+_GRACE = (20.0, 5.0)
+"""Seconds that jobs have to end in good order, and after the next interruption, before they are killed."""
+_log = logging.getLogger(__name__)
 
 
 @hookimpl
@@ -78,11 +84,14 @@ class _Pool:
         self._queue = list(work.jobs)
         self._room = _Room(work.at_once)
         self._running: list[_Running] = []
+        self._starter = ThreadPoolExecutor(1)  # Ctrl-C breaks no thread off: no process is begun and not noted
         self._looked = time.monotonic()
 
     def run(self) -> None:
-        while self._start_some() or self._running:
-            self._reap()
+        self._start_some()
+        while self._running:
+            if self._reap():
+                self._start_some()
             if time.monotonic() - self._looked >= _LOOK_EVERY:
                 self._looked = time.monotonic()
                 if self._work.is_cancelled:
@@ -90,64 +99,82 @@ class _Pool:
                     return
                 self._work.collect([one.job.name for one in self._running])
             time.sleep(_TICK)
+        self._starter.shutdown()
 
     def end_all(self) -> None:
-        """End what runs, in good order if it will, and report it."""
-        for one in self._running:
-            _signal(one.process, signal.SIGTERM)
-        limit = time.monotonic() + _GRACE
-        for one in self._running:
-            try:
-                one.process.wait(max(0.0, limit - time.monotonic()))
-            except subprocess.TimeoutExpired:
+        """End what runs, in good order if it will, and report it; when interrupted again, more and more roughly."""
+        try:
+            for seconds in _GRACE:
+                with contextlib.suppress(KeyboardInterrupt):
+                    self._starter.shutdown()
+                    self._terminate(seconds)
+                    break
+        finally:
+            for one in self._running:
                 _signal(one.process, signal.SIGKILL)
                 one.process.wait()
         for one in self._running:
-            self._work.ended(one.job.name, "interrupted")
+            try:
+                self._work.ended(one.job.name, "" if one.process.returncode == 0 else "interrupted")
+            except DbbError as error:
+                _log.warning("the end of %s is not registered: %s", one.job.name, error)  # its record is in its folder
         self._running.clear()
 
-    def _start_some(self) -> bool:
-        """Start what may start; return whether a job is left that may start later."""
+    def _terminate(self, seconds: float) -> None:
+        limit = time.monotonic() + seconds
+        for one in self._running:
+            _signal(one.process, signal.SIGTERM)
+        for one in self._running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                one.process.wait(max(0.0, limit - time.monotonic()))
+
+    def _start_some(self) -> None:
+        """Start what may start."""
         left: list[EngineJob] = []
         for job in self._queue:
             if job.name not in self._waiting:
                 continue  # one that it waits for has just failed to start
-            if self._waiting[job.name]:
+            if self._waiting[job.name] or len(self._running) >= self._work.at_once:
                 left.append(job)
                 continue
             cpus, memory = _asked(job)
-            if len(self._running) < self._work.at_once and self._room.fits(cpus, memory, self._running):
+            if self._room.fits(cpus, memory, self._running):
                 self._start(job, 1, cpus, memory)
             else:
                 left.append(job)
         self._queue = [job for job in left if job.name in self._waiting]
-        return bool(self._queue)
 
     def _start(self, job: EngineJob, tries: int, cpus: int, memory: float) -> None:
         try:
             path = self._work.prepare(job.name)
-        except DbbError as error:
+            if path is not None:
+                self._starter.submit(self._launch, path, job, tries, cpus, memory).result()
+                return
+        except (DbbError, OSError) as error:
             self._done(job, str(error))
             return
-        if path is None:
-            self._done(job, "")
-            return
-        log = path.with_name(f"run.{tries}.log")
-        with log.open("wb") as stream:
-            process = subprocess.Popen(  # noqa: S603  the command is dbb's own
-                self._work.command(path), stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
-            )
-        self._running.append(_Running(job, process, tries, cpus, memory))
+        self._done(job, "")
 
-    def _reap(self) -> None:
-        for one in [one for one in self._running if one.process.poll() is not None]:
-            self._running.remove(one)
+    def _launch(self, path: Path, job: EngineJob, tries: int, cpus: int, memory: float) -> None:
+        with path.with_name(f"run.{tries}.log").open("wb") as log:
+            hold(log.fileno())  # by which others see that the job is alive, before it can say so
+            process = subprocess.Popen(  # noqa: S603  the command is dbb's own
+                self._work.command(path), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+            self._running.append(_Running(job, process, tries, cpus, memory))
+
+    def _reap(self) -> bool:
+        """Take the jobs that have ended; return whether there are any."""
+        over = [one for one in self._running if one.process.poll() is not None]
+        for one in over:
             code = one.process.returncode
             if code != 0 and one.tries <= self._work.retries:
                 self._work.collect([one.job.name])
                 self._start(one.job, one.tries + 1, one.cpus, one.memory)
             else:
                 self._done(one.job, _problem(code))
+            self._running.remove(one)
+        return bool(over)
 
     def _done(self, job: EngineJob, problem: str) -> None:
         self._work.ended(job.name, problem)

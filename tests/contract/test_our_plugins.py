@@ -17,6 +17,7 @@ import pytest
 from astropy.io import fits
 
 import dbb
+from dbb.engine import Engine
 from dbb.filetypes import Filetype
 from dbb.jobs.jobfile import JobRepo
 from dbb.jobs.messages import MessagePattern
@@ -25,6 +26,7 @@ from dbb.pipeline.model import Pipeline
 from dbb.plugins import plugins
 from dbb.testing import (
     CommandsContract,
+    EngineContract,
     FiletypesContract,
     GatherMetadataContract,
     GroupInputsContract,
@@ -42,6 +44,7 @@ from dbb_mappers.hsc import dbb_mappers, dbb_message_patterns, dbb_translate_hea
 from dbb_plugins.butler import dbb_prepare_step
 from dbb_plugins.fits import dbb_gather_metadata
 from dbb_plugins.inputs import dbb_group_inputs, dbb_query_inputs
+from dbb_plugins.local import LocalEngine
 from dbb_plugins.staging import dbb_stage_in, dbb_stage_out
 from dbb_plugins.wcl import dbb_read_pipeline
 
@@ -241,3 +244,9 @@ class TestCommands(CommandsContract):
     @pytest.fixture
     def commands(self) -> Sequence[click.Command]:
         return dbb_commands()
+
+
+class TestLocalEngine(EngineContract):
+    @pytest.fixture
+    def engine(self) -> Engine:
+        return LocalEngine()

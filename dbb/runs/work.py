@@ -1,0 +1,131 @@
+"""A run under way, as an engine sees it: job files are written, events are merged, and states follow."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dbb.engine import EngineJob
+from dbb.errors import DbbError
+from dbb.pipeline.workflow import Job
+from dbb.registry import Database
+from dbb.runs.cancel import is_cancelled
+from dbb.runs.control import JobMark, job_reason, mark_jobs
+from dbb.runs.jobfiles import JobWriter
+from dbb.runs.merge import merge
+from dbb.runs.takeover import TakenOver
+
+Say = Callable[[str, int, int], None]
+"""Takes a line, how many jobs have ended, and how many there are."""
+_log = logging.getLogger(__name__)
+
+
+class Work:
+    """A run under way, as an engine sees it."""
+
+    def __init__(
+        self, db: Database, writer: JobWriter, jobs: Sequence[Job], taken: TakenOver, *, at_once: int, retries: int
+    ) -> None:
+        self._db, self._writer, self._taken = db, writer, taken
+        self._jobs = {job.name: job for job in jobs}
+        self._followers: dict[str, list[str]] = {name: [] for name in self._jobs}
+        for job in jobs:
+            for name in job.after:
+                self._followers[name].append(job.name)
+        self._open = {name: set(job.after) for name, job in self._jobs.items()}
+        self.jobs: Sequence[EngineJob] = [
+            EngineJob(job.name, tuple(job.after), job.resources) for job in _in_order(jobs)
+        ]
+        self.at_once, self.retries = at_once, retries
+        self.say: Say = lambda _, __, ___: None
+        self.problems: dict[str, str] = {}
+        self._done: set[str] = set()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run; see `EngineWork`."""
+        return self._writer.folder
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the operator wants no more of this run; see `EngineWork`."""
+        return is_cancelled(self.folder)
+
+    def begin(self) -> None:
+        """Tell the registry what can start, and what is done already."""
+        if self._taken.done:
+            self._taken.mark(self._db, self._writer.run)
+        ready = {name: JobMark("ready") for name, waiting in self._open.items() if not waiting}
+        mark_jobs(self._db, self._writer.run, ready)
+
+    def prepare(self, name: str) -> Path | None:
+        """Write the file of a job; see `EngineWork`."""
+        job = self._jobs[name]
+        if set(job.wrapnums) <= self._taken.done.keys():
+            remark = self._taken.remark if job.wrapnums else None
+            mark_jobs(self._db, self._writer.run, {name: JobMark("succeeded", remark)})
+            return None
+        return self._writer.write(job, self._taken)
+
+    def command(self, job: Path) -> Sequence[str]:
+        """Return the command line that runs a job; see `EngineWork`."""
+        return [sys.executable, "-m", "dbb_cli", "run-job", str(job)]
+
+    def collect(self, names: Sequence[str]) -> None:
+        """Merge what jobs have recorded; see `EngineWork`."""
+        try:
+            self._merge(names, final=False)
+        except DbbError as error:
+            _log.warning("what jobs record waits for the registry: %s", error)  # it is kept in their folders
+
+    def ended(self, name: str, problem: str = "") -> None:
+        """Note the end of a job, and what that means for others; see `EngineWork`."""
+        self._merge([name], final=True)
+        if problem:
+            problem = job_reason(self._db, self._writer.run, name) or problem
+            self._give_up(name, problem)
+        else:
+            self._done.add(name)
+        self.say(f"{name}: {problem or 'succeeded'}", len(self._done) + len(self.problems), len(self._jobs))
+        if problem:
+            return
+        ready = {}
+        for follower in self._followers[name]:
+            self._open[follower].discard(name)
+            if not self._open[follower] and follower not in self.problems:
+                ready[follower] = JobMark("ready")
+        mark_jobs(self._db, self._writer.run, ready)
+
+    def close(self, why: str) -> None:
+        """Note of jobs that were never started why they never will be."""
+        left = [name for name in self._jobs if name not in self._done and name not in self.problems]
+        mark_jobs(self._db, self._writer.run, dict.fromkeys(left, JobMark("blocked", why)))
+        self.problems |= dict.fromkeys(left, why)
+
+    def _give_up(self, name: str, problem: str) -> None:
+        self.problems[name] = problem
+        marks = {name: JobMark("failed", problem)}
+        lost = [name]
+        for one in lost:
+            for follower in self._followers[one]:
+                if follower not in self.problems:
+                    self.problems[follower] = f"blocked by {name}"
+                    marks[follower] = JobMark("blocked", f"job {name} is not done")
+                    lost.append(follower)
+        mark_jobs(self._db, self._writer.run, marks)
+
+    def _merge(self, names: Sequence[str], *, final: bool) -> None:
+        folders = [folder for name in names if (folder := self._writer.path(self._jobs[name]).parent).is_dir()]
+        if folders:
+            merge(self._db, folders, final=final)
+
+
+def _in_order(jobs: Sequence[Job]) -> list[Job]:
+    """Return jobs with those that others wait for before them."""
+    import graphlib
+
+    by_name = {job.name: job for job in jobs}
+    order = graphlib.TopologicalSorter({job.name: job.after for job in jobs}).static_order()
+    return [by_name[name] for name in order]

@@ -1,0 +1,150 @@
+"""A submitted run ends, and when it is broken off, another attempt goes on where it was."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from submitted_runs import PARTS, SubmittedRuns, is_alive, kill_all, wait_for
+
+from dbb.runs.alive import live_jobs
+
+STEPS = ("seed", *PARTS, "total")
+TOTAL = [word for part in PARTS for word in ("raw", "seed", part)] + ["total"]
+
+
+@pytest.fixture
+def runs(registry_url: str, tmp_path: Path) -> SubmittedRuns:
+    return SubmittedRuns(registry_url, tmp_path)
+
+
+@pytest.fixture
+def small(sqlite_url: str, tmp_path: Path) -> SubmittedRuns:
+    return SubmittedRuns(sqlite_url, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[object, ...]]:
+    """What the pipeline makes when nothing happens."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    runs = SubmittedRuns(f"sqlite:///{folder}/registry.db", folder)
+    runs.submit()
+    return runs.made()
+
+
+def test_a_pipeline_runs_to_its_end(runs: SubmittedRuns, undisturbed: set[tuple[object, ...]]) -> None:
+    out = runs.submit("--jobs", "2")
+    assert "U_r1p01: 4 of 4 jobs succeeded" in out
+    assert (runs.folder / "home/U_r1p01/made/total.txt").read_text().split() == TOTAL
+    assert set(runs.states().values()) == {"succeeded"}
+    assert runs.made() == undisturbed
+    assert len(undisturbed) == 1 + 4 + 4
+
+
+def test_the_queries_of_operators_tell_of_a_submitted_run(runs: SubmittedRuns) -> None:
+    runs.submit()
+    counted = runs.ask(
+        "select modname, count(*) from pfw_wrapper w, pfw_attempt a where w.pfw_attempt_id=a.id and a.reqnum=1"
+        " and a.attnum=1 group by modname order by min(w.wrapnum)"
+    )
+    assert counted == [("seed", 1), ("part", 4), ("total", 1)]
+    ((took,),) = runs.ask(
+        "select end_time - start_time from task t, pfw_attempt a where t.id=a.task_id and a.reqnum=1 and a.attnum=1"
+    )
+    seconds = took if isinstance(took, float) else took.total_seconds()
+    assert 0 < seconds < 60
+
+
+@pytest.mark.parametrize("step", ["seed", "part-2-1", "total"])
+def test_a_run_that_was_killed_is_resumed_to_the_same_end(
+    runs: SubmittedRuns, step: str, undisturbed: set[tuple[object, ...]]
+) -> None:
+    runs.order(step, "sleep 60")
+    submit = runs.start("submit.des", "--jobs", "2")
+    wait_for(lambda: f"begin {step}" in runs.told)
+    kill_all(submit)
+    runs.order(step, "")
+    done_before = {line.split()[1] for line in runs.told if line.startswith("end")}
+    runs.dbb("merge", "U_r1p01")
+    out = runs.dbb("submit", "--resume", "U_r1p01")
+    assert "U_r1p02: 4 of 4 jobs succeeded" in out
+    assert runs.made() == undisturbed
+    assert set(runs.states(2).values()) == {"succeeded"}
+    again = [line for line in runs.told if line.startswith("begin")]
+    assert len(again) <= len(STEPS) + 3 - (step == "seed") * 2 - (step == "total") * 2
+    assert all(again.count(f"begin {name}") == 1 for name in done_before - {"part-1-2", "part-1-1"})
+    # nothing of the old run is left open
+    assert runs.ask("select count(*) from task where state in ('ready', 'unready', 'running')") == [(0,)]
+
+
+def test_a_run_that_was_killed_at_any_moment_is_resumed_to_the_same_end(
+    small: SubmittedRuns, undisturbed: set[tuple[object, ...]]
+) -> None:
+    seed = random.Random(55)
+    submit = small.start("submit.des", "--jobs", "2")
+    for number in range(1, 6):
+        wait_for(lambda number=number: (small.folder / f"U_r1p{number:02d}").exists())  # type: ignore[misc]
+        time.sleep(seed.uniform(0, 0.6))
+        kill_all(submit)
+        submit = small.start("--resume", f"U_r1p{number:02d}", "--jobs", "2")
+    submit.communicate()
+    assert submit.returncode == 0
+    assert small.made() == undisturbed
+    assert set(small.states(6).values()) == {"succeeded"}
+    assert small.ask("select count(*) from task where state in ('ready', 'unready', 'running')") == [(0,)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_ends_its_jobs_and_is_resumed(
+    small: SubmittedRuns, number: int, undisturbed: set[tuple[object, ...]]
+) -> None:
+    small.order("part-1-2", "echo $$ > ../../../../pid; sleep 60")
+    submit = small.start("submit.des", "--jobs", "1")
+    wait_for(lambda: (small.folder / "pid").exists() and (small.folder / "pid").read_text())
+    submit.send_signal(number)
+    submit.communicate(timeout=30)
+    assert submit.returncode == 130
+    assert not is_alive(int((small.folder / "pid").read_text()))
+    assert small.states() == {
+        "seed": "succeeded",
+        "part-1-1": "succeeded",
+        "part-1-2": "killed",
+        "part-2-1": "blocked",
+        "part-2-2": "blocked",
+        "total": "blocked",
+    }
+    assert "KILL" in small.dbb("status")
+    small.order("part-1-2", "")
+    small.dbb("submit", "--resume", "U_r1p01")
+    assert small.made() == undisturbed
+    assert small.told.count("begin part-1-1") == 1
+
+
+def test_jobs_that_outlive_their_submit_are_not_run_a_second_time(small: SubmittedRuns) -> None:
+    small.order("seed", "sleep 60")
+    submit = small.start("submit.des")
+    wait_for(lambda: "begin seed" in small.told)
+    assert "'dbb submit' still runs U_r1p01" in small.dbb("submit", "--resume", "U_r1p01", code=4)
+    submit.kill()
+    submit.communicate()
+    refused = small.dbb("submit", "--resume", "U_r1p01", code=4)
+    assert "U_r1p01_first_j0001" in refused
+    assert "dbb cancel" in refused
+    small.dbb("cancel", "U_r1p01")
+    small.order("seed", "")
+    wait_for(lambda: not live_jobs(small.folder / "U_r1p01"))
+    job = small.folder / "U_r1p01/jobs/U_r1p01_first_j0001/events.1.jsonl"
+    assert '"state":"killed","status":143' in job.read_text()
+    assert "4 of 4 jobs succeeded" in small.dbb("submit", "--resume", "U_r1p01")
+    assert small.ask("select count(*) from pfw_attempt") == [(2,)]
+
+
+def test_two_submits_at_once_get_two_attempts(runs: SubmittedRuns) -> None:
+    both = [runs.start("submit.des") for _ in range(2)]
+    outs = ["".join(one.communicate(timeout=60)) for one in both]
+    assert [one.returncode for one in both] == [0, 0], outs
+    assert runs.ask("select attnum from pfw_attempt order by attnum") == [(1,), (2,)]
+    assert all((runs.folder / f"U_r1p0{number}/workflow.json").exists() for number in (1, 2))
