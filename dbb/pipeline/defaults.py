@@ -14,6 +14,7 @@ _DEFAULTS: Tree = {
     "submit_des_services": "",
     "submit_des_db_section": "",
     "submit_run": "${unitname}_r${reqnum}p${attnum:2}",
+    "ops_run_dir": "${submit_run}",
     "run": "${submit_run}",
     "modnamepat": "${unitname}_r${reqnum}p${attnum:2}w${wrapnum}_${modulename}",
     "tmpfile_prefix": "tmp_${unitname}_r${reqnum}p${attnum:2}w${wrapnum:5}_${modulename}",

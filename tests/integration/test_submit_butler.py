@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -177,6 +178,7 @@ def test_a_step_whose_input_the_repository_lacks_fails(registry: Registry, tmp_p
     modules = {"warp": make_warps(CALEXPS)}
     modules["warp"]["exec_1"]["cmdline"]["reads"] = "src"  # type: ignore[index]
     done = submit(registry, pipeline(tmp_path, modules), Submission(folder=tmp_path / "run"))
-    assert list(done.problems.values()) == ["exit code 1"]
+    (problem,) = done.problems.values()
+    assert re.fullmatch("step 1: .* ended with exit status 1", problem)
     first = run_messages(registry, done.run, "error")[0]
     assert "src" in first.message
