@@ -10,6 +10,7 @@ from typing import Any
 
 from dbb import __version__
 from dbb.errors import UsageError
+from dbb.jobs.jobfile import read_options
 from dbb.jobs.messages import MessagePattern, default_patterns
 from dbb.pipeline.defaults import REPOSITORY_MODULE
 from dbb.pipeline.model import Tree
@@ -74,6 +75,7 @@ def job_settings(settings: Mapping[str, str], qcf: Tree) -> JobSettings:
     """
     options: dict[str, object] = {key: _truth(key, settings[key]) for key in _FLAGS if key in settings}
     options |= {key: settings[key].lower() for key in _CHOICES if key in settings}
+    read_options(options, "settings")
     limits = {
         name: _number(key, settings[key])
         for name, key in (("seconds", "step_seconds"), ("memory_mb", "step_memory_mb"))

@@ -35,9 +35,10 @@ def dbb_engines() -> Sequence[Engine]:
 
 @dataclass(slots=True)
 class _Running:
-    """A job that runs: its process, how often it was started, and what it takes."""
+    """A job that runs: its process and what that prints, how often it was started, and what it takes."""
 
     job: EngineJob
+    log: Path
     process: subprocess.Popen[bytes]
     tries: int
     cpus: int
@@ -156,12 +157,13 @@ class _Pool:
         self._done(job, "")
 
     def _launch(self, path: Path, job: EngineJob, tries: int, cpus: int, memory: float) -> None:
-        with path.with_name(f"run.{tries}.log").open("wb") as log:
+        name = path.with_name(f"run.{tries}.log")
+        with name.open("wb") as log:
             hold(log.fileno())  # by which others see that the job is alive, before it can say so
             process = subprocess.Popen(  # noqa: S603  the command is dbb's own
                 self._work.command(path), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-            self._running.append(_Running(job, process, tries, cpus, memory))
+            self._running.append(_Running(job, name, process, tries, cpus, memory))
 
     def _reap(self) -> bool:
         """Take the jobs that have ended; return whether there are any."""
@@ -172,7 +174,7 @@ class _Pool:
                 self._work.collect([one.job.name])
                 self._start(one.job, one.tries + 1, one.cpus, one.memory)
             else:
-                self._done(one.job, _problem(code))
+                self._done(one.job, f"{_problem(code)}; see {one.log}" if code else "")
             self._running.remove(one)
         return bool(over)
 
@@ -203,8 +205,6 @@ def _asked(job: EngineJob) -> tuple[int, float]:
 
 
 def _problem(code: int) -> str:
-    if code == 0:
-        return ""
     return f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
