@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 REFERENCE_LIMIT = 22.0  # magnitude in r of the faintest star in the reference catalogue
 _HTM_DEPTH = 7
-# Nearly as many bright stars as faint ones: each ccd of a small survey needs some for its PSF, and those just above 20
-# sigma, 0.05 magnitudes uncertain each, must not be most of those that an accuracy is told of.
-_STAR_SLOPE = 0.02
+# More bright stars than faint ones, unlike the sky: each ccd of a small survey needs some for its PSF, and those just
+# above 20 sigma, 0.05 magnitudes uncertain each, must not be most of those that an accuracy is told of.
+_STAR_SLOPE = -0.06
 _AROUND = 1.0  # degrees by which the reference catalogue goes beyond the field in each direction
 _STARS_AROUND = 800
 
@@ -42,7 +42,7 @@ def truth(camera: Camera) -> Table:
     kind = np.array(["star"] * stars + ["galaxy"] * galaxies)
     position = _positions(camera.geometry, random, number)
     red = np.concatenate(
-        [_magnitudes(random, stars, 17.5, 24.5, _STAR_SLOPE), _magnitudes(random, galaxies, 19.0, 25.5, 0.28)]
+        [_magnitudes(random, stars, 17.0, 24.5, _STAR_SLOPE), _magnitudes(random, galaxies, 19.0, 25.5, 0.28)]
     )
     disk = kind == "galaxy"
     colour = np.where(disk, random.normal(0.5, 0.3, number), _star_colours(random, number))
@@ -75,7 +75,7 @@ def _magnitudes(
     random: np.random.Generator, number: int, bright: float, faint: float, slope: float
 ) -> npt.NDArray[np.float64]:
     """Draw magnitudes whose numbers grow as ``10 ** (slope * magnitude)``."""
-    first, last = 10 ** (slope * bright), 10 ** (slope * faint)
+    first, last = sorted((10 ** (slope * bright), 10 ** (slope * faint)))
     drawn: npt.NDArray[np.float64] = np.log10(random.uniform(first, last, number)) / slope
     return drawn
 

@@ -12,9 +12,8 @@ from astropy.wcs import WCS
 from hscdemo import catalogues
 from hscdemo.detrend import Detrended, detrend
 from hscdemo.exposure import BAD, CR, INTRP, SAT, Exposure, Input, wcs_of
-from hscdemo.fluxes import fit_fluxes
 from hscdemo.matching import Astrometry, fit_wcs, zero_point
-from hscdemo.photometry import flux_columns, measure, place_columns, radius_of
+from hscdemo.photometry import flux_columns, magnitude_columns, measure, place_columns
 from hscdemo.psf import Floats, Psf, fit_psf, gaussian
 from hscdemo.refcat import RefStars, load_stars
 from hscdemo.repair import filled, find_cosmic_rays
@@ -65,17 +64,17 @@ def process_ccd(request: Request) -> None:
     used_for_psf = _fit_psf(work, found, chosen)
     exposure = _exposure(request, raw, work, place.wcs, filter_name)
     mark(exposure, found)
-    measured = measure(exposure, found.x, found.y)
-    fluxes = fit_fluxes(exposure, measured.x, measured.y, measured.shape, radius_of(exposure))
+    measured = measure(exposure, found.x, found.y, rounds=1)
+    fluxes = flux_columns(exposure, measured.x, measured.y, measured.shape)
     usable = ~found.blended[place.sources] & ~measured.extended[place.sources]
     own, theirs = place.sources[usable], place.stars[usable]
-    zero = zero_point(stars.magnitude[theirs], fluxes.flux[own], fluxes.sigma[own])
+    zero = zero_point(stars.magnitude[theirs], fluxes["psf_flux"][own], fluxes["psf_flux_sigma"][own])
     exposure.zero_point = zero.magnitude
     exposure.header["ZPERR"], exposure.header["ZPSTARS"] = round(zero.error, 5), zero.stars
     exposure.header["ASTSCAT"] = (round(place.scatter, 4), "median distance of matches (arcsec)")
     request.put("calexp", exposure.to_bytes())
     columns = place_columns(exposure, measured.x, measured.y)
-    columns |= flux_columns(exposure, measured.x, measured.y, measured.shape)
+    columns |= fluxes | magnitude_columns(fluxes, exposure.zero_point)
     columns |= {f"shape_{name}": measured.shape[:, i] for i, name in enumerate(("xx", "xy", "yy"))}
     rows = np.arange(len(found))
     columns |= {"id": rows + 1, "extended": measured.extended, "matched": np.isin(rows, place.sources)}

@@ -89,9 +89,12 @@ class Exposure:
     @property
     def contribution(self) -> npt.NDArray[np.int32]:
         """Which inputs are in which pixel; an exposure of one CCD has all its usable ones."""
+        return self._bits((slice(None), slice(None)))
+
+    def _bits(self, place: Place) -> npt.NDArray[np.int32]:
         if self.contrib is not None:
-            return self.contrib
-        return np.asarray((self.mask & UNUSABLE) == 0, dtype=np.int32)
+            return self.contrib[place]
+        return np.asarray((self.mask[place] & UNUSABLE) == 0, dtype=np.int32)
 
     def around(self, x: float, y: float, radius: int) -> Place:
         """Return the rows and columns within `radius` of a pixel position, as far as the image goes."""
@@ -112,7 +115,7 @@ class Exposure:
         shape
             Covariance of its own light in square pixels, xx, xy, yy, taken as that of an exponential disk.
         """
-        bits = self.contribution[place].ravel()
+        bits = self._bits(place).ravel()
         dx, dy = (np.arange(part.start, part.stop) - at for part, at in zip(place[::-1], (x, y), strict=True))
         across, up = np.tile(dx, len(dy)), np.repeat(dy, len(dx))
         basis = np.stack([across * across, across * up, up * up])
@@ -128,12 +131,8 @@ class Exposure:
 
     def psf_at(self, x: float, y: float) -> Psf:
         """Return the point-spread function of the inputs of one pixel, or of all if it has none."""
-        bits = int(
-            self.contribution[
-                min(max(round(y), 0), len(self.image) - 1), min(max(round(x), 0), self.image.shape[1] - 1)
-            ]
-        )
-        here = [one for bit, one in enumerate(self.inputs) if bits >> bit & 1] or self.inputs
+        seen = np.bitwise_or.reduce(self._bits(self.around(x, y, 0)), axis=None)
+        here = [one for bit, one in enumerate(self.inputs) if seen >> bit & 1] or self.inputs
         weights = np.array([one.weight for one in here]) / sum(one.weight for one in here)
         fractions = np.concatenate([weight * one.psf.fractions for weight, one in zip(weights, here, strict=True)])
         return Psf(fractions, np.concatenate([one.psf.covariances for one in here]))

@@ -9,7 +9,7 @@ from hscdemo import catalogues
 from hscdemo.catalogues import Columns
 from hscdemo.exposure import read_exposure
 from hscdemo.matching import pairs
-from hscdemo.photometry import flux_columns, measure, place_columns
+from hscdemo.photometry import flux_columns, magnitude_columns, measure, place_columns
 from hscdemo.psf import Floats
 from hscdemo.sources import detect, mark, subtract_background, unusable
 from hscdemo.taskline import DataId, Request, StepError
@@ -74,7 +74,8 @@ def measure_coadd(request: Request) -> None:
     merged = catalogues.read(request, "deepCoadd_mergeDet", _without_filter(request.id))
     x, y = _floats(merged, "x"), _floats(merged, "y")
     found = measure(coadd, x, y)
-    columns = place_columns(coadd, found.x, found.y) | flux_columns(coadd, found.x, found.y, found.shape)
+    fluxes = flux_columns(coadd, found.x, found.y, found.shape)
+    columns = place_columns(coadd, found.x, found.y) | fluxes | magnitude_columns(fluxes, coadd.zero_point)
     columns |= {"id": merged["id"], "extended": found.extended}
     columns |= {name: found.shape[:, i] for i, name in enumerate(_SHAPE)}
     catalogues.write(request, "deepCoadd_meas", columns, coadd_cards(request))
@@ -109,7 +110,8 @@ def forced_photometry(request: Request) -> None:
     reference = catalogues.read(request, "deepCoadd_ref", _without_filter(request.id))
     x, y = _floats(reference, "x"), _floats(reference, "y")
     shape = np.stack([_floats(reference, name) for name in _SHAPE], axis=1)
-    columns = place_columns(coadd, x, y) | flux_columns(coadd, x, y, shape)
+    fluxes = flux_columns(coadd, x, y, shape)
+    columns = place_columns(coadd, x, y) | fluxes | magnitude_columns(fluxes, coadd.zero_point)
     columns |= {key: reference[key] for key in ("id", "extended", "is_primary")}
     catalogues.write(request, "deepCoadd_forced_src", columns, coadd_cards(request))
     print(f"{len(x)} sources")

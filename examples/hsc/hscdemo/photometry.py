@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,14 +154,21 @@ def _fit(model: Callable[[Floats], Floats], start: Floats, data: Floats, sigma: 
 
 
 def flux_columns(exposure: Exposure, x: Floats, y: Floats, shape: Floats) -> dict[str, Floats]:
-    """Return fluxes as of point sources and with the sources' shapes, magnitudes and errors."""
+    """Return fluxes as of point sources and with the sources' shapes, and their errors."""
     columns: dict[str, Floats] = {}
     for name, used in (("psf", np.zeros_like(shape)), ("model", shape)):
         found = fit_fluxes(exposure, x, y, used, radius_of(exposure))
         columns |= {f"{name}_flux": found.flux, f"{name}_flux_sigma": found.sigma}
-        with np.errstate(invalid="ignore", divide="ignore"):
-            magnitude = exposure.zero_point - 2.5 * np.log10(np.where(found.flux > 0, found.flux, np.nan))
-            columns |= {f"{name}_mag": magnitude, f"{name}_mag_sigma": 1.0857 * found.sigma / found.flux}
+    return columns
+
+
+def magnitude_columns(fluxes: Mapping[str, Floats], zero_point: float) -> dict[str, Floats]:
+    """Return the magnitudes of such fluxes, NaN of those that are not positive."""
+    columns: dict[str, Floats] = {}
+    for name in ("psf", "model"):
+        flux = np.where(fluxes[f"{name}_flux"] > 0, fluxes[f"{name}_flux"], np.nan)
+        columns[f"{name}_mag"] = zero_point - 2.5 * np.log10(flux)
+        columns[f"{name}_mag_sigma"] = 2.5 / np.log(10) * fluxes[f"{name}_flux_sigma"] / flux
     return columns
 
 

@@ -12,6 +12,8 @@ from hscdemo.exposure import DETECTED, UNUSABLE, Exposure
 from hscdemo.psf import Floats, Psf
 from hscdemo.taskline import StepError
 
+_FARTHEST = 2.0  # pixels from the peak of the smoothed image to the centre
+
 Flags = npt.NDArray[np.bool_]
 
 
@@ -89,11 +91,15 @@ def detect(image: Floats, sigma: Floats, unusable: Flags, psf: Psf, threshold: f
         found, segments = sep.extract(
             np.ascontiguousarray(image, dtype=np.float32), threshold, err=np.ascontiguousarray(sigma, dtype=np.float32),
             mask=unusable, filter_kernel=kernel, filter_type="matched", minarea=3, deblend_nthresh=32,
-            deblend_cont=0.005, clean=False, segmentation_map=True,
+            deblend_cont=0.001, clean=False, segmentation_map=True,
         )  # fmt: skip
     except Exception as error:
         raise StepError(f"sources cannot be detected: {error}") from error
-    x, y = found["x"].astype(float), found["y"].astype(float)
+    # not the centroid of all its pixels: a faint neighbour that is not separate would draw it away
+    peak = found["xcpeak"].astype(float), found["ycpeak"].astype(float)
+    x, y, _ = sep.winpos(np.ascontiguousarray(image), *peak, psf.fwhm / 2.35, mask=unusable)
+    strayed = ~(np.hypot(x - peak[0], y - peak[1]) < _FARTHEST)
+    x, y = np.where(strayed, peak, (x, y))
     shape = np.stack([found["x2"], found["xy"], found["y2"]], axis=1)
     at = sigma[
         np.clip(np.rint(y).astype(int), 0, len(image) - 1), np.clip(np.rint(x).astype(int), 0, image.shape[1] - 1)
