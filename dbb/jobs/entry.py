@@ -8,6 +8,14 @@ from typing import Any
 from dbb.errors import UnsafePathError, UsageError
 
 _MUST = object()
+_LONGEST_NAME, _LONGEST_PATH = 255, 3000  # of Linux, the second with room for the folder that it is in
+
+
+def _is_for_paths(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:  # halves of surrogate pairs
+        return False
 
 
 class Entry:
@@ -58,9 +66,13 @@ class Entry:
         """Return a positive number or None."""
         if self.value.get(key) is None:
             return None
-        number = float(self._typed(key, (int, float), "a number", _MUST))
-        if not number > 0:
-            raise UsageError(f"{self.place}: {key!r} must be greater than 0")
+        value = self._typed(key, (int, float), "a number", _MUST)
+        try:
+            number = float(value)
+        except OverflowError:
+            number = 0.0
+        if not 0 < number < float("inf"):
+            raise UsageError(f"{self.place}: {key!r} must be greater than 0, and finite")
         return number
 
     def table(self, key: str) -> Mapping[str, Any]:
@@ -72,6 +84,19 @@ class Entry:
         """Return a list, empty where there is none."""
         found: Sequence[Any] = self._typed(key, list, "a list", [])
         return found
+
+    def place_text(self, key: str) -> str:
+        """Return a text that a path or URL may be, wherever it leads.
+
+        Raises
+        ------
+        UnsafePathError
+            If no path can have such characters.
+        """
+        text = self.text(key)
+        if not _is_for_paths(text):
+            raise UnsafePathError(f"{self.place}: {key} {text[:80]!r} has characters that no path can have")
+        return text
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Return a list of texts."""
@@ -98,8 +123,11 @@ class Entry:
         UnsafePathError
             If it does not.
         """
-        if "\0" in path or any(part in {"", ".", ".."} for part in path.split("/")):
+        parts = path.split("/")
+        if not _is_for_paths(path) or any(part in {"", ".", ".."} for part in parts):
             raise UnsafePathError(f"{self.place}: {key} {path!r} must be relative, without '.', '..' or empty parts")
+        if len(path) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in parts):
+            raise UnsafePathError(f"{self.place}: {key} {path[:80]!r}… is longer than file systems take")
         return path
 
     def name(self, key: str, default: Any = None) -> str:

@@ -101,7 +101,7 @@ def read_events(path: Path, offset: int = 0) -> Iterator[tuple[int, Event]]:
             start, offset = offset, offset + len(line)
             try:
                 event = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 event = None
             if not isinstance(event, dict):
                 raise IntegrityError(f"{path}: what begins at byte {start} is no event: {line[:80]!r}")

@@ -185,7 +185,7 @@ def read_job(path: Path) -> JobFile:
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise NotFoundError("job file", str(path), hint="'dbb submit' writes it") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"job file {path} cannot be read: {error}") from error
     entry = Entry(data, f"job file {path}")
     if entry.number("schema", SCHEMA) != SCHEMA:
@@ -194,7 +194,8 @@ def read_job(path: Path) -> JobFile:
         )
     job = Entry(entry.table("job"), f"{entry.place}, job")
     archives = {
-        name: Entry(entry.table("archives"), f"{entry.place}, archives").text(name) for name in entry.table("archives")
+        name: Entry(entry.table("archives"), f"{entry.place}, archives").place_text(name)
+        for name in entry.table("archives")
     }
     return JobFile(
         run=_run(entry),
@@ -209,7 +210,7 @@ def read_job(path: Path) -> JobFile:
         repository=_repository(entry),
         rules=MessageRules.from_dict(entry.table("messages")),
         options=read_options(entry.table("options"), f"{entry.place}, options"),
-        setup=entry.maybe_text("setup"),
+        setup=None if entry.value.get("setup") is None else entry.place_text("setup"),
         limits=read_limits(entry.table("limits"), f"{entry.place}, limits"),
     )
 
@@ -318,6 +319,9 @@ def _source(entry: Entry) -> Mapping[str, Any]:
         part = Entry(source, f"{entry.place}, source")
         part.text("archive")
         part.path("relpath")
+        if source.get("filesize") is not None:
+            part.number("filesize")
+        part.maybe_text("md5sum")
     return source
 
 

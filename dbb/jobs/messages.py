@@ -13,21 +13,25 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dbb.errors import UsageError
+from dbb.jobs.patterncost import cost_of
 
 ERROR, WARNING, INFO = 1, 2, 3
 GLOBAL = "global"
 """The `MessagePattern.execname` of patterns that hold for every program."""
 LONGEST = 4000
 """Characters of a line that patterns see, and of a message that is kept."""
+_ROOM = (LONGEST, LONGEST, LONGEST, 500, 200)
+"""Characters that a pattern sees by the power of them that its search takes, so that no line holds up a job."""
+_LEAST_ROOM = 60
 _MOST_GATHERED = 500
 _TIME = re.compile(r"\b([0-9]{4})[-/]([01][0-9])[-/]([0-3][0-9])[ T]([0-2][0-9]:[0-5][0-9]:[0-6][0-9])")
 _END = re.compile(rb"[\r\n]")
 
 
 class _Search(Protocol):
-    """Looks for a pattern in a part of a text."""
+    """Looks for a pattern in as much of a line as it may."""
 
-    def __call__(self, text: str, start: int, end: int, /) -> re.Match[str] | None: ...
+    def __call__(self, text: str, /) -> re.Match[str] | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,7 @@ class MessageRules:
     Raises
     ------
     UsageError
-        If a pattern is no regular expression.
+        If a pattern is no regular expression, or a search for it might never end.
     """
 
     def __init__(
@@ -212,9 +216,14 @@ def _texts(entry: object, what: str, *names: str) -> tuple[str, ...]:
 
 def _compile(pattern: str, what: str) -> _Search:
     try:
-        return re.compile(pattern, re.IGNORECASE).search
+        search = re.compile(pattern, re.IGNORECASE).search
+        cost = cost_of(pattern)
+    except UsageError as error:
+        raise UsageError(f"{what}: {error}") from None
     except (re.error, OverflowError, RecursionError) as error:
         raise UsageError(f"{what}: {pattern!r} is no regular expression: {error}") from error
+    room = _ROOM[cost] if cost < len(_ROOM) else _LEAST_ROOM
+    return lambda text: search(text, 0, room)
 
 
 class _Gathering:
@@ -256,8 +265,9 @@ def make_message(text: str, pattern: int | None, level: int, line: int = 0) -> M
 class MessageMatcher:
     """Finds messages in the output of one program as it arrives, in pieces of any size.
 
-    Of a line only the first 4000 characters are looked at, so that none costs much, however long it is. A carriage
-    return ends what is looked at, but counts no line: progress bars write thousands.
+    Of a line only the first 4000 characters are looked at, fewer for patterns with several repeats without end, so that
+    none costs much, however long it is. A carriage return ends what is looked at, but counts no line: progress bars
+    write thousands.
 
     Parameters
     ----------
@@ -337,10 +347,10 @@ class MessageMatcher:
 
     def _match(self, line: str, found: list[Message]) -> None:
         for one in self._patterns:
-            match = one.search(line, 0, LONGEST)
+            match = one.search(line)
             if match is None:
                 continue
-            if any(ignored(line, 0, LONGEST) for ignored in self._ignore):
+            if any(ignored(line) for ignored in self._ignore):
                 return
             if one.pattern.only_matched:
                 found.append(make_message(match[0], one.pattern.id, one.pattern.level, self.lines + 1))

@@ -7,8 +7,9 @@ import os
 import select
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,11 +72,16 @@ _ENDED = "ended: "
 
 
 class Stopper:
-    """Tells running programs to end; may be called from a signal handler."""
+    """Tells running programs to end; may be called from a signal handler.
+
+    `tell`, if it is set, is called with all process groups that run, whenever one begins or ends.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.tell: Callable[[Collection[int]], object] | None = None
         self._groups: set[int] = set()
+        self._lock = threading.Lock()  # what `tell` is told last must be what holds
 
     @property
     def is_set(self) -> bool:
@@ -92,11 +98,17 @@ class Stopper:
     @contextlib.contextmanager
     def watching(self, group: int) -> Iterator[None]:
         """Count a process group among those to end."""
-        self._groups.add(group)
+        self._change(self._groups.add, group)
         try:
             yield
         finally:
-            self._groups.discard(group)
+            self._change(self._groups.discard, group)
+
+    def _change(self, how: Callable[[int], object], group: int) -> None:
+        with self._lock:
+            how(group)
+            if self.tell is not None:
+                self.tell(self._groups)
 
 
 def run_process(

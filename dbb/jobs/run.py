@@ -20,6 +20,7 @@ from dbb.errors import ConflictError, DbbError, IntegrityError
 from dbb.jobs.context import Context
 from dbb.jobs.environment import SetUp, describe, set_up
 from dbb.jobs.events import EventLog, read_events
+from dbb.jobs.guard import guarding
 from dbb.jobs.inputs import stage_inputs
 from dbb.jobs.jobfile import JobFile, Output, Step, read_job
 from dbb.jobs.junk import files_of, junk_of, pack_junk
@@ -196,7 +197,8 @@ class _Job:
 
     def run(self) -> JobResult:
         with self._handling_signals():
-            result = self._run()
+            with guarding(self._stopper):
+                result = self._run()
             self._log.append(None, **result.as_dict())
         if self._job.options.purge_job_dir == "always" or (
             self._job.options.purge_job_dir == "success" and result.is_good
@@ -224,7 +226,7 @@ class _Job:
             return SetUp(self._context.environment), ""
         try:
             ready = set_up(self._context, self._job.setup)
-        except DbbError as error:
+        except (DbbError, OSError) as error:
             return SetUp(self._context.environment), str(error)
         self._context.environment = ready.environment
         return ready, ""

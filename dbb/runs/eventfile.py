@@ -94,8 +94,10 @@ def read_head(path: Path) -> Head | None:
         assert event is not None
         said = event["run"]
         run = Run(str(said["unitname"]), int(said["reqnum"]), int(said["attnum"]))
-        return Head(path, str(event["log"]), str(event["job"]), run, int(event["try"]), event)
-    except (AssertionError, KeyError, TypeError, ValueError):
+        number = int(event["try"])
+        assert 0 <= number < 2**31
+        return Head(path, str(event["log"]), str(event["job"]), run, number, event)
+    except (AssertionError, KeyError, TypeError, ValueError, OverflowError):
         raise IntegrityError(f"its first line does not say whose events follow: {line[:80]!r}") from None
 
 

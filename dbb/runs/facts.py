@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from math import isfinite
 from typing import Any, NamedTuple
 
+from dbb.patterns import is_safe_path
 from dbb.registry._runtables import RUSAGE
 from dbb.runs.eventfile import Chunk, Event
 from dbb.runs.states import BLOCKED, ERROR, RUNNING, STATES
@@ -267,7 +268,8 @@ class _Sorter:
         task = self._task(event, owner)
         for one in event["used"]:
             archive, relpath = one.get("archive"), one.get("relpath")
-            place = (None, None) if archive is None or relpath is None else (str(archive), str(relpath))
+            known = archive is not None and relpath is not None and is_safe_path(str(relpath))
+            place = (str(archive), str(relpath)) if known else (None, None)
             self._facts.used.append(Used(self._job, owner, task, *_name(one), *place))
 
     def _compressed(self, event: Event, owner: int) -> None:
@@ -279,7 +281,7 @@ class _Sorter:
 
     def _message(self, event: Event, owner: int) -> None:
         one = event["message"]
-        level = one["level"]
+        level = _int(one["level"])
         if level not in {1, 2, 3}:
             raise ValueError(f"there is no level {level!r}")
         self._facts.messages.append(

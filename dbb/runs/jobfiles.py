@@ -11,7 +11,7 @@ from typing import Any
 from dbb import __version__
 from dbb.errors import UsageError
 from dbb.jobs.jobfile import read_options
-from dbb.jobs.messages import MessagePattern, default_patterns
+from dbb.jobs.messages import MessagePattern, MessageRules, default_patterns
 from dbb.pipeline.defaults import REPOSITORY_MODULE
 from dbb.pipeline.model import Tree
 from dbb.pipeline.section import TRUTHS
@@ -114,11 +114,13 @@ def _messages(qcf: Tree) -> dict[str, Any]:
     ]
     override = _truth("override", str(qcf.get("override", "False")))
     general = [] if override else [one.as_dict() for one in default_patterns()]
-    return {
+    found = {
         "patterns": own + general,
         "ignore": [_named(one, "pattern") for one in _members(qcf, "excludes")],
         "replace": [_named(one, "replace_pattern", "with_pattern") for one in _members(qcf, "filter")],
     }
+    MessageRules.from_dict(found)  # a job would refuse it, when all is begun
+    return found
 
 
 def _members(qcf: Tree, name: str) -> list[dict[str, str]]:

@@ -282,7 +282,7 @@ def _circumstances(head: Head) -> tuple[object, ...]:
     system = None if said.get("platform") is None else str(said["platform"])
     pid = said.get("pid")
     whole = [json.dumps(said[name], sort_keys=True) if name in said else None for name in ("environment", "software")]
-    number = pid if isinstance(pid, int) and 0 <= pid < 2**31 else None
+    number = int(pid) if isinstance(pid, int) and 0 <= pid < 2**31 else None
     return texts["host"], number, texts["user"], texts["dbb"], texts["python"], system, *whole
 
 

@@ -78,6 +78,19 @@ def test_a_signal_ends_all_quanta_that_run_at_once(tmp_path: Path) -> None:
     assert states_of(events_of(path)) == {1: "killed", 2: "killed", None: "killed"}
 
 
+def test_a_job_killed_by_signal_9_leaves_no_program_running(tmp_path: Path) -> None:
+    script = "trap 'echo asked > asked' TERM; sleep 600 & echo $! > child.$; mv child.$ child; wait"
+    path = write_job(tmp_path, [shell(1, "true"), shell(2, script)])
+    work = path.parent / "work.1"
+    with start_dbb("run-job", path) as job:
+        wait_for((work / "child").exists)
+        job.kill()
+        job.wait(30)
+    child = int((work / "child").read_text())
+    wait_for(lambda: not is_running(child))
+    wait_for((work / "asked").exists)
+
+
 def test_a_job_killed_at_any_moment_leaves_a_true_record_and_runs_again(tmp_path: Path) -> None:
     seed = random.Random(5)
     steps = [

@@ -306,13 +306,16 @@ def test_files_of_unknown_runs_jobs_and_writers_are_refused_and_the_rest_go_in(
     garbage = tmp_path / "x" / "events.1.jsonl"
     garbage.parent.mkdir()
     garbage.write_text("[1]\n")
+    endless = tmp_path / "z" / "events.1.jsonl"
+    endless.parent.mkdir()
+    endless.write_text(good.read_text().replace('"try": 1', '"try": Infinity'))
     torn = tmp_path / "y" / "events.1.jsonl"
     torn.parent.mkdir()
     torn.write_text('{"log": "abc')
     done = merge(registry, [tmp_path])
     assert done.events == good.read_text().count("\n")
     why = {one.relpath: one.why for one in done.refused}
-    assert why.keys() == {str(unknown), str(garbage)}
+    assert why.keys() == {str(unknown), str(garbage), str(endless)}
     assert "no job Ht0_r11p7_j0001 of run Ht0_r11p07" in why[str(unknown)]
     assert "first line does not say whose events follow" in why[str(garbage)]
 

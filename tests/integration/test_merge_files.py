@@ -127,6 +127,7 @@ def test_corners_are_registered(registry: Registry, file: EventFile) -> None:
         ({"step": 1, "state": "asleep"}, "there is no state 'asleep'"),
         ({"step": 1, "exec": 9, "state": "running"}, "the step has no exec 9"),
         ({"step": 1, "message": {"level": 8, "text": "x"}}, "there is no level 8"),
+        ({"step": 1, "used": [{"filename": "n", "archive": "home", "relpath": "../n"}, {}]}, "KeyError: 'filename'"),
         ({"step": 1, "file": {"filename": "x", "filesize": 2**70}}, "does not fit"),
         ({"step": 1, "file": {"filesize": 7}}, "KeyError: 'filename'"),
         ({"step": 1, "used": [7]}, "cannot be understood"),
@@ -184,7 +185,7 @@ def test_an_input_is_found_where_it_lies_then_in_the_run_then_anywhere(
 ) -> None:
     registry.ingest_table([{"relpath": "x/sky.dat"}, {"relpath": "y/sky.dat"}], filetype="genfile", archive="home")
     file.add(1, exec=1, used=[{**name("sky.dat"), "archive": "home", "relpath": "x/sky.dat"}])
-    file.add(2, exec=1, used=[name("sky.dat"), name("nobody.dat")])
+    file.add(2, exec=1, used=[name("sky.dat"), {**name("nobody.dat"), "archive": "home", "relpath": "../nobody.dat"}])
     merged(registry, file)
     used = (
         "select wrapnum, f.path from opm_used u, pfw_exec e, pfw_wrapper w, file_archive_info f"

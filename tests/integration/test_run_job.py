@@ -396,6 +396,9 @@ def test_a_work_folder_with_something_in_it_is_not_used(tmp_path: Path) -> None:
     assert not list(path.parent.glob("events*"))
 
 
+PLACE = {"archive": "home", "relpath": "a"}
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [
@@ -419,6 +422,13 @@ def test_a_work_folder_with_something_in_it_is_not_used(tmp_path: Path) -> None:
         ({"options": {"purge_job_dir": "sometimes"}}, UsageError),
         ({"limits": {"seconds": -1}}, UsageError),
         ({"repository": {"dir": ".."}}, UnsafePathError),
+        ({"limits": {"seconds": 10**400}}, UsageError),
+        ({"archives": {"home": "a\0b"}, "home": "home"}, UnsafePathError),
+        ({"setup": "a\ud800"}, UnsafePathError),
+        ({"steps": [{"outputs": [{"fullname": "a\ud800"}]}]}, UnsafePathError),
+        ({"steps": [{"log": "x" * 300}]}, UnsafePathError),
+        ({"steps": [{"lists": [{"name": "l", "fullname": "a/" * 2000 + "l"}]}]}, UnsafePathError),
+        ({"steps": [{"inputs": [{"fullname": "a", "source": {**PLACE, "filesize": []}}]}]}, UsageError),
         ({"filetypes": {"a": {"columns": {"x": "no type"}}}}, UsageError),
     ],
 )
@@ -432,7 +442,7 @@ def test_a_job_file_that_makes_no_sense_is_refused_before_anything_is_done(
     assert [one.name for one in path.parent.iterdir()] == ["job.json"]
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
 def test_a_file_that_is_no_job_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "job.json").write_bytes(content)
     with pytest.raises(UsageError, match=r"job file .*job\.json"):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dbb.errors import UsageError
 from dbb.jobs.messages import LONGEST, Message, MessagePattern, MessageRules, default_patterns, load_patterns
+from dbb.jobs.patterncost import cost_of
 
 CASES = (
     "01_basic",
@@ -158,6 +159,44 @@ def test_a_pattern_sees_the_beginning_of_a_line_only() -> None:
     rules = rules_of("error")
     assert texts_of(rules, "x" * (LONGEST - 5) + "error\n") != []
     assert texts_of(rules, "x" * LONGEST + "error\n") == []
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [r"(a+)+b", r"(\w+\s?)*x", r"(a|aa)+$", r"(.|\s)*z", r"(?:foo.*)*bar", r"([a-z]+)*!", r"^(x+x+)+y", r"(a?){30}b"],
+)
+def test_a_pattern_whose_search_might_never_end_is_refused(pattern: str) -> None:
+    with pytest.raises(UsageError, match=r"message pattern 7: .* may never end"):
+        MessageRules([MessagePattern(7, pattern)])
+    with pytest.raises(UsageError, match=r"ignored messages: .* may never end"):
+        MessageRules(ignore=[("global", pattern)])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "cost"),
+    [
+        ("error", 1),
+        ("^error", 0),
+        ("error.*", 1),
+        ("a.*b", 2),
+        (".*a.*b", 3),
+        (r"^(\w+\.)*\w*Error: ", 3),
+        (r"(\d+[,;] ?)*$", 3),
+        ("(ab|cd)*e", 2),
+        ("a{3}b{0,9}", 1),
+        (r"\w*\w*\w*\w*x", 5),
+        (r"(?:[^,\d]+,)*[^a]x", 3),
+        (r"(?=a*b)(?:\Wx+)?", 3),
+    ],
+)
+def test_what_a_search_costs_is_told_from_its_repeats(pattern: str, cost: int) -> None:
+    assert cost_of(pattern) == cost
+
+
+def test_a_pattern_that_costs_much_sees_less_of_a_line() -> None:
+    rules = rules_of(".*a.*b")
+    assert texts_of(rules, "a" * 498 + "b\n") != []
+    assert texts_of(rules, "a" * 500 + "b\n") == []
 
 
 def test_bytes_that_are_no_text_do_no_harm() -> None:
