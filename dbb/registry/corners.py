@@ -95,8 +95,8 @@ def live_overlaps(db: Database, conn: sa.Connection, filetype: Filetype, skymap:
     classes = _classes(conn)
     if not classes:
         raise MissingError(NO_CORNERS)
+    check_places(skymap, boxes)
     sky = parsed_skymap(skymap)
-    _check(sky, boxes)
     patches = _patches(sky, boxes)
     if patches is None:
         found = (row for source in sources for _, rows in _all_overlaps(conn, source, sky) for row in rows)
@@ -176,8 +176,15 @@ def _candidates_of(source: _Source, dialect: sa.Dialect) -> SQLCompiler:
     return compile_once(source.exposures(*(image_corners.c[name] for name in _CORNERS)).where(within), dialect)
 
 
-def _check(sky: SkyMap, boxes: Boxes) -> None:
-    """See to it that what is asked for by name is there."""
+def check_places(skymap: str, boxes: Boxes) -> None:
+    """See to it that tracts and patches that are asked for by name are in a sky map of the registry.
+
+    Raises
+    ------
+    NotFoundError
+        If one is not.
+    """
+    sky = parsed_skymap(skymap)
     for box in boxes:
         if box.tract is not None:
             tract = sky.tract(box.tract)

@@ -21,6 +21,7 @@ from dbb.registry.overlaps import OVERLAP_COLUMNS, OverlapVersion, find_version
 from dbb.registry.scope import OVERLAP_TYPES, FileScope, needs_overlaps
 from dbb.registry.select import (
     FileQuery,
+    check_overlaps,
     files_statement,
     found_overlaps,
     loaded_overlaps,
@@ -51,8 +52,11 @@ def prepare_files(
     key = ("files", filetype.name, question.form, rows, order)
     statement = db.kept(key, lambda: _template(db, filetype, node, version, order))
     values: dict[str, object] = {_parameter(place): value for place, value in enumerate(question.values)}
+    together = [(node, query.where or "")]
     if version is not None and version.live:
-        values["rows"] = json.dumps(found_overlaps(db, conn, filetype, [(node, query.where or "")], version))
+        values["rows"] = json.dumps(found_overlaps(db, conn, filetype, together, version))
+    elif version is not None:
+        check_overlaps(filetype, together, version)
     return filetype, statement, values
 
 

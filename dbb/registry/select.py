@@ -19,7 +19,7 @@ from dbb.query.sql import Bind, bound, to_sql
 from dbb.registry._connect import one_of, rows_table
 from dbb.registry._tables import desfile, file_archive_info, overlap, pfw_attempt
 from dbb.registry.archives import archive_order, archives
-from dbb.registry.corners import OverlapRow, live_overlaps
+from dbb.registry.corners import OverlapRow, check_places, live_overlaps
 from dbb.registry.database import Database
 from dbb.registry.overlaps import OVERLAP_COLUMNS, OverlapVersion, find_version
 from dbb.registry.relpaths import join_relpath
@@ -266,6 +266,7 @@ def _pairs(
 ) -> sa.FromClause:
     """Return the rows of a version as a table: loaded ones, or those found just now as one bound value."""
     if not version.live:
+        check_overlaps(filetype, together, version)
         return loaded_overlaps(version)
     found = found_overlaps(db, conn, filetype, together, version, holding=holding)
     return rows_table(found, OVERLAP_COLUMNS, db.dialect, texts=("patch",))
@@ -283,6 +284,12 @@ def found_overlaps(
     """Return the overlaps that a live version has now where they matter to the expressions."""
     boxes = overlap_bounds(together, overlap_names(filetype), holding=holding)
     return live_overlaps(db, conn, filetype, version.skymap or "", boxes)
+
+
+def check_overlaps(filetype: Filetype, together: Sequence[tuple[Node, str]], version: OverlapVersion) -> None:
+    """See to it that the tracts and patches that expressions name are in the sky map of a version, if it has one."""
+    if version.skymap is not None:
+        check_places(version.skymap, overlap_bounds(together, overlap_names(filetype)))
 
 
 def loaded_overlaps(version: OverlapVersion) -> sa.FromClause:

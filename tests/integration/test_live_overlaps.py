@@ -236,14 +236,15 @@ def test_a_version_keeps_its_kind_and_its_sky_map(registry: Registry, skymap: Pa
     assert known[:2] == [("live (corners and sky map places)", 0), ("loaded (table)", 1)]
 
 
-def test_what_the_sky_map_does_not_have_is_said(registry: Registry) -> None:
+@pytest.mark.parametrize("version", ["live", "table"])
+def test_what_the_sky_map_does_not_have_is_said(registry: Registry, version: str) -> None:
     with pytest.raises(NotFoundError, match="unknown tract '9'"):
-        registry.query("calexp", where="tract = 9 AND patch = '1,1'", overlaps="live")
+        registry.query("calexp", where="tract = 9 AND patch = '1,1'", overlaps=version)
     with pytest.raises(NotFoundError, match=r"unknown patch '3x0'. tract 0 is 3 x 2 patches, 0x0 to 2x1"):
-        registry.query("calexp", where="tract = 0 AND patch = '3,0'", overlaps="live")
+        registry.query("calexp", where="tract = 0 AND patch = '3,0'", overlaps=version)
     with pytest.raises(ParseError, match="of type patch"):
-        registry.query("calexp", where="tract = 0 AND patch = '3-0'", overlaps="live")
-    assert registry.query("calexp", where="tract > 8", overlaps="live") == []
+        registry.query("calexp", where="tract = 0 AND patch = '3-0'", overlaps=version)
+    assert registry.query("calexp", where="tract > 8", overlaps=version) == []
 
 
 def test_without_corners_or_with_a_broken_sky_map_nothing_is_made_up(registry_url: str, skymap: Path) -> None:
