@@ -61,7 +61,12 @@ def _from_file(path: Path) -> Setting:
     value = data.get("registry")
     if not isinstance(value, str) or data.keys() - {"registry"}:
         raise UsageError(f'{path}: expected one line, registry = "URL"')
+    return Setting(absolute_url(value, path.parent), str(path))
+
+
+def absolute_url(url: str, folder: Path) -> str:
+    """Return a registry's URL as it can be used in any folder: a relative path of ``sqlite:///`` begins at `folder`."""
     prefix = "sqlite:///"
-    if value.startswith(prefix) and not value.startswith(prefix + "/"):
-        value = f"{prefix}{path.parent / value[len(prefix) :]}"
-    return Setting(value, str(path))
+    if not url.startswith(prefix) or url.startswith((f"{prefix}/", f"{prefix}:")):
+        return url
+    return f"{prefix}{folder.absolute() / url.removeprefix(prefix)}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from dbb.errors import ConsequenceError, PipelineError
+from dbb.errors import ConsequenceError, DbbError, PipelineError
 from dbb.pipeline.fillers import Filler
 from dbb.pipeline.inputs import group_lines, query_lines
 from dbb.pipeline.lines import LineIndex, index_lines, section_keys
@@ -115,7 +116,12 @@ class Sources:
         return Section(kind, module, name, tree, scope.within(tree), self.pipeline) if isinstance(tree, dict) else None
 
     def _find(self, section: Section) -> Sequence[Line] | None:
-        registry = self._opened() if _ASK_REGISTRY & section.tree.keys() else None
+        registry = None
+        if _ASK_REGISTRY & section.tree.keys():
+            registry = self._opened()
+        elif "exec" in section.tree:
+            with contextlib.suppress(DbbError):  # a program that needs no registry does without, another one says so
+                registry = self._opened()
         found = query_lines(section, registry, self.scratch, self._known_to(section))
         if found is not None:
             return found

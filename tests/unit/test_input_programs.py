@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sections import section, unknown
 
+from dbb import Registry
 from dbb.errors import PipelineError
 from dbb.pipeline.inputs import query_lines
 from dbb.pipeline.inputs.output import read_output
@@ -143,6 +144,22 @@ def test_a_program_is_found_on_path(program: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     one = section(exec="q.py", args="--out ${qoutfile}", qouttype="json", folder=tmp_path / "elsewhere")
     assert lines_of(one, tmp_path / "s")
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_program_is_told_the_registry_of_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, relative: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DBB_REGISTRY", raising=False)
+    body = "import os, sys\nopen(sys.argv[1], 'w').write('{\"filename\": \"%s\"}' % os.environ['DBB_REGISTRY'][10:])"
+    script(tmp_path / "q.py", body)
+    one = section(exec="q.py", args="${qoutfile}", qouttype="jsonl", folder=tmp_path)
+    url = "sqlite:///survey.db" if relative else f"sqlite:///{tmp_path}/survey.db"
+    with Registry.create(url) as registry:
+        lines = query_lines(one, registry, tmp_path / "scratch", unknown)
+    assert lines is not None
+    assert lines[0]["imgs"]["filename"] == f"{tmp_path}/survey.db"
 
 
 def test_a_missing_program_is_named_with_where_it_was_looked_for(tmp_path: Path) -> None:

@@ -8,21 +8,27 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from dbb.config import VARIABLE, absolute_url
 from dbb.pipeline.inputs.output import read_output
 from dbb.pipeline.inputs.problems import FAILED, NOT_FOUND, problem
 from dbb.pipeline.section import Line, Section
+
+if TYPE_CHECKING:
+    from dbb.api import Registry
 
 _GRACE = 5.0  # seconds between asking a program to end and ending it
 _SHOWN = 2_000  # bytes
 _SUFFIXES = ("wcl", "json", "jsonl")
 
 
-def program_lines(section: Section, scratch: Path) -> list[Line]:
+def program_lines(section: Section, scratch: Path, registry: Registry | None) -> list[Line]:
     """Run the program of a section in `scratch` and return the lines that it wrote.
 
-    What it prints goes into a file beside its output.
+    What it prints goes into a file beside its output. It finds `registry` as the commands do, by ``$DBB_REGISTRY``.
 
     Raises
     ------
@@ -38,7 +44,7 @@ def program_lines(section: Section, scratch: Path) -> list[Line]:
     try:
         scratch.mkdir(parents=True, exist_ok=True)
         output.unlink(missing_ok=True)
-        code = _run(argv, scratch, printed)
+        code = _run(argv, scratch, _environment(registry), printed)
     except (OSError, ValueError) as error:  # ValueError: a NUL character in an argument
         raise problem(section, f"{argv[0]} cannot be run: {error}", "exec", FAILED) from error
     if code != 0:
@@ -84,11 +90,22 @@ def _arguments(section: Section, output: str) -> list[str]:
     return [section.expand(word, "args", **names, module=section.module) for word in words]
 
 
-def _run(argv: list[str], folder: Path, printed: Path) -> int:
+def _environment(registry: Registry | None) -> dict[str, str]:
+    known = {} if registry is None else {VARIABLE: absolute_url(registry.url, Path.cwd())}
+    return {**os.environ, **known}
+
+
+def _run(argv: list[str], folder: Path, environment: Mapping[str, str], printed: Path) -> int:
     with (
         printed.open("wb") as stream,
         subprocess.Popen(  # noqa: S603  the operator's own program, without a shell
-            argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+            argv,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
         ) as process,
     ):
         try:

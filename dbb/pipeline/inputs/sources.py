@@ -35,7 +35,8 @@ def query_lines(
     section
         The ``<file>`` or ``<list>`` section.
     registry
-        Asked by ``query_fields``, ``where``, ``id`` and ``calibs``, and given to plug-ins; None if there is none.
+        Asked by ``query_fields``, ``where``, ``id`` and ``calibs``, given to plug-ins and named to programs; None if
+        there is none.
     scratch
         The folder in which programs run; made if it is not there.
     known
@@ -56,7 +57,7 @@ def query_lines(
     [(source, key)] = sources.items()
     with explained(section, key):
         if source == "exec":
-            return program_lines(section, scratch)
+            return program_lines(section, scratch, registry)
         if source == "query":
             return plugin_lines(section, registry)
         return _registered_lines(source, section, registry, known)
