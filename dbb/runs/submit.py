@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from dbb.runs.alive import WORKFLOW
 from dbb.runs.begin import Purpose, begin_run, next_attempt
 from dbb.runs.control import close_run
 from dbb.runs.jobfiles import JobWriter, job_settings
-from dbb.runs.takeover import TakenOver, settle, take_over
+from dbb.runs.takeover import TakenOver, read_kept, settle, take_over
 from dbb.runs.work import Say, Work
 from dbb.storage import new_folder
 
@@ -251,7 +252,10 @@ def _begin(db: Any, planned: _Planned) -> None:
 
 
 def _operator(settings: Mapping[str, str]) -> str:
-    return settings.get("operator") or getpass.getuser()
+    try:
+        return settings.get("operator") or getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a user without an entry, as containers have them
+        return str(os.getuid())
 
 
 def _keep_plan(folder: Path, planned: _Planned) -> None:
@@ -269,11 +273,7 @@ def read_submitted(folder: Path) -> Pipeline:
     ------
     NotFoundError
         If the folder of the run is gone.
+    UsageError
+        If something else is in its place.
     """
-    try:
-        data = json.loads((folder / "pipeline.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise NotFoundError(
-            "folder of a run", str(folder), hint=f"Its pipeline.json cannot be read: {error}"
-        ) from error
-    return Pipeline.from_dict(data)
+    return read_kept(folder, "pipeline.json", Pipeline.from_dict)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from dbb.errors import MissingError, NotFoundError, UsageError
 from dbb.pipeline.workflow import InputFile, Instance, Workflow
@@ -17,6 +17,7 @@ from dbb.runs.control import JobMark, mark_steps
 from dbb.runs.merge import merge
 from dbb.runs.resume import FinishedStep, KeptFile, finished_steps
 
+T = TypeVar("T")
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
@@ -84,41 +85,68 @@ def take_over(db: Database, old: str, workflow: Workflow) -> TakenOver:
     NotFoundError
         If the old run is unknown, or its folder gone.
     UsageError
-        If it is of another request or unit.
+        If it is of another request or unit, or its folder does not hold its plan.
     """
-    folder = run_folder(db, old)
-    try:
-        before = json.loads((folder / "workflow.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise NotFoundError(
-            "folder of a run", str(folder), hint=f"Its workflow.json cannot be read: {error}"
-        ) from error
+    said, olds = read_kept(run_folder(db, old), "workflow.json", _old_steps)
     for key in ("reqnum", "unitname"):
-        if before["run"][key] != workflow.run[key]:
-            raise UsageError(
-                f"{old} is of {key} {before['run'][key]}, the new run of {workflow.run[key]}: not the same"
-            )
-    olds = {_key(one["module"], one["loop"]): one for one in before["instances"]}
+        if said[key] != workflow.run[key]:
+            raise UsageError(f"{old} is of {key} {said[key]}, the new run of {workflow.run[key]}: not the same")
     finished = {step.wrapnum: step for step in finished_steps(db, old)}
     done: dict[int, FinishedStep] = {}
     files: dict[str, KeptFile] = {}
     unkept: dict[int, set[str]] = {}
     for instance in workflow.instances:
         one = olds.get(_key(instance.module, instance.loop))
-        step = finished.get(one["wrapnum"]) if one is not None else None
-        if one is None or step is None or len(one["outputs"]) != len(instance.outputs):
+        step = finished.get(one.wrapnum) if one is not None else None
+        if one is None or step is None or len(one.outputs) != len(instance.outputs):
             continue
         done[instance.wrapnum] = step
         kept = {file.planned: file for file in step.files}
         unkept[instance.wrapnum] = set()
-        for output, was in zip(instance.outputs, one["outputs"], strict=True):
-            if was["filename"] in kept:
-                files[output.filename] = kept[was["filename"]]
+        for output, was in zip(instance.outputs, one.outputs, strict=True):
+            if was in kept:
+                files[output.filename] = kept[was]
             else:
                 unkept[instance.wrapnum].add(output.filename)
     _drop_those_that_are_needed(workflow.instances, done, unkept)
     made = {output.filename for wrapnum in done for output in workflow.instance(wrapnum).outputs}
     return TakenOver(old, done, {name: file for name, file in files.items() if name in made})
+
+
+class _OldStep(NamedTuple):
+    """A quantum of an earlier attempt: its number, and the names of its outputs."""
+
+    wrapnum: int
+    outputs: list[str]
+
+
+def _old_steps(data: Any) -> tuple[Mapping[str, Any], dict[_Key, _OldStep]]:
+    said = {key: data["run"][key] for key in ("reqnum", "unitname")}
+    return said, {
+        _key(one["module"], one["loop"]): _OldStep(
+            int(one["wrapnum"]), [str(out["filename"]) for out in one["outputs"]]
+        )
+        for one in data["instances"]
+    }
+
+
+def read_kept(folder: Path, name: str, make: Callable[[Any], T]) -> T:
+    """Return what `make` makes of the JSON in a file that ``dbb submit`` left in the folder of a run.
+
+    Raises
+    ------
+    NotFoundError
+        If the file, or the folder, is gone.
+    UsageError
+        If something else is in it.
+    """
+    try:
+        return make(json.loads((folder / name).read_text(encoding="utf-8")))
+    except OSError as error:
+        raise NotFoundError("folder of a run", str(folder), hint=f"Its {name} cannot be read: {error}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        why = f"{type(error).__name__}: {str(error)[:200]}"
+        raise UsageError(f"{folder / name} is not what 'dbb submit' wrote there ({why})") from error
 
 
 def run_folder(db: Database, run: str) -> Path:

@@ -81,6 +81,9 @@ def test_a_registered_input_that_is_gone_fails_its_step(runs: SubmittedRuns) -> 
     assert runs.told == []
 
 
+QCF = ("reqnum = 1", "reqnum = 1\n<qcf>\n<patterns>\n<one>\npattern = (a+)+b\n</one>\n</patterns>\n</qcf>")
+
+
 @pytest.mark.parametrize(
     ("changes", "arguments", "code", "said"),
     [
@@ -94,6 +97,7 @@ def test_a_registered_input_that_is_gone_fails_its_step(runs: SubmittedRuns) -> 
         ([], ["--set", "step_seconds=soon"], 2, "step_seconds = soon"),
         ([], ["--set", "stop_on_fail=perhaps"], 2, "stop_on_fail = perhaps"),
         ([], ["--set", "purge_job_dir=perhaps"], 2, "purge_job_dir"),
+        ([QCF], [], 2, "(a+)+b"),
         ([], ["--resume", "U_r1p07"], 5, "U_r1p07"),
         ([], ["--dry-run"], 0, "4 jobs would run"),
     ],
@@ -114,6 +118,19 @@ def test_an_attempt_that_exists_is_refused(runs: SubmittedRuns) -> None:
     assert "U_r1p03" in runs.submit("--set", "attnum=3", "--workdir", "other", code=4)
     assert not (runs.folder / "other").exists()
     assert "U_r1p04: 4 of 4" in runs.submit()
+
+
+def test_a_run_whose_plan_was_spoilt_is_not_resumed(runs: SubmittedRuns) -> None:
+    runs.order("seed", "exit 4")
+    runs.submit(code=3)
+    for name in ("workflow.json", "pipeline.json"):
+        path = runs.folder / "U_r1p01" / name
+        plan = path.read_bytes()
+        for content in ('{"run": 7, "tree": [], "folder": 1}', "[" * 100_000):
+            path.write_text(content)
+            assert f"{name} is not what 'dbb submit' wrote there" in runs.dbb("submit", "--resume", "U_r1p01", code=2)
+        path.write_bytes(plan)
+    assert runs.ask("select count(*) from pfw_attempt") == [(1,)]
 
 
 def one_job(runs: SubmittedRuns, *changes: tuple[str, str]) -> None:
