@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from matplotlib import image
 
 from dbb import Registry, RepoSpec, materialize_repo
 from dbb.butler import CalibSpec, FileSpec, InputSpec, OutputSpec, RefcatSpec, Repository
@@ -173,6 +174,21 @@ def test_outputs_carry_the_run_in_their_names(job: Path) -> None:
     made = [path.name for path in (job / "out").rglob("*.fits")]
     assert len(made) == 16 + 16 + 8 + 2 + 4 + 1 + 2 + 1 + 2
     assert all("r11p95" in name for name in made)
+
+
+def test_pictures_show_a_dark_sky_with_coloured_stars(job: Path) -> None:
+    survey = job.parent
+    for command in (
+        [str(Path(sys.executable).with_name("dbb")), "harvest-repo", str(job), "--run", "Ht0_r11p95"],
+        [sys.executable, str(EXAMPLE / "plots.py"), str(survey)],
+    ):
+        done = subprocess.run(command, cwd=survey, capture_output=True, text=True, check=False, timeout=100)
+        assert done.returncode == 0, done.stdout + done.stderr
+    picture = image.imread(survey / "coadd.png")[..., :3]
+    assert np.median(picture) < 0.1
+    assert np.quantile(picture.max(axis=2), 0.999) > 0.8
+    assert np.ptp(picture, axis=2).max() > 0.3
+    assert image.imread(survey / "magnitudes.png").std() > 0.05
 
 
 @contextmanager

@@ -68,12 +68,7 @@ def fit_wcs(
     stars = tangent.wcs_world2pix(np.stack([ra, dec], axis=1), 0) - middle
     places = np.stack([x, y], axis=1) - middle
     offset = _common_offset(stars[:, None] - places[None, :150], reach)
-    linear = np.concatenate([np.eye(2), offset[None]])  # takes (x, y, 1) of a source to where its star is
-    for near in (4.0, 2.0, 1.5, 1.5):
-        own, theirs = pairs(places @ linear[:2] + linear[2], stars, near)
-        if len(own) < _LEAST_MATCHES:
-            raise StepError(f"only {len(own)} of {len(x)} sources are where one of {len(ra)} reference stars is")
-        linear = _affine(places[own], stars[theirs])
+    linear, own, theirs = _matched(places, stars, offset)
     left = places[own] @ linear[:2] + linear[2] - stars[theirs]
     scale = 3600 * float(np.sqrt(np.abs(np.linalg.det(tangent.wcs.cd))))
     tangent.wcs.crpix = middle + 1 - np.linalg.solve(linear[:2].T, linear[2])
@@ -140,6 +135,19 @@ def _common_offset(differences: Floats, reach: float, bin_size: float = 2.0) -> 
     i, j = np.unravel_index(int(np.argmax(sums)), counts[1:, 1:].shape)
     peak = np.array([edges[i + 1], edges[j + 1]])
     return np.asarray(np.median(flat[np.abs(flat - peak).max(axis=1) <= bin_size], axis=0))
+
+
+def _matched(places: Floats, stars: Floats, offset: Floats) -> tuple[Floats, Rows, Rows]:
+    """Return the matrix that takes (x, y, 1) of a source to where its star is, and which source is which star."""
+    linear = np.concatenate([np.eye(2), offset[None]])
+    for near in (4.0, 2.0, 1.5, 1.5):
+        own, theirs = pairs(places @ linear[:2] + linear[2], stars, near)
+        if len(own) < _LEAST_MATCHES:
+            raise StepError(
+                f"only {len(own)} of {len(places)} sources are where one of {len(stars)} reference stars is"
+            )
+        linear = _affine(places[own], stars[theirs])
+    return linear, own, theirs
 
 
 def _affine(places: Floats, stars: Floats) -> Floats:

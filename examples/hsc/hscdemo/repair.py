@@ -41,13 +41,11 @@ def find_cosmic_rays(
     """
     found = np.zeros(image.shape, dtype=bool)
     for _ in range(rounds):
-        clean = filled(image, found | bad) if (found | bad).any() else image
+        clean = filled(image, found | bad)
         height = _edges(np.where(found, image, clean)) / (2 * sigma)
         near = _grown(found)
         candidates = ((height > threshold) | (near & (height > threshold / 2))) & ~bad & ~found
         rows, columns = np.nonzero(candidates)
-        if not len(rows):
-            break
         fine = _fine_structure(clean, rows, columns)
         sharp = height[rows, columns] > contrast * np.maximum(fine / sigma[rows, columns], 0.01)
         if not sharp.any():

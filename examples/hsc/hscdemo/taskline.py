@@ -80,8 +80,7 @@ def main(
 
     Notes
     -----
-    The exit code is 0, 1 if any unit of work failed, or 2 for unusable arguments. With ``--doraise`` the first failure
-    is the last.
+    The exit code is 0, or 1 if any unit of work failed. With ``--doraise`` the first failure is the last.
     """
     parser = _parser(description)
     arguments = parser.parse_args()
@@ -90,15 +89,15 @@ def main(
         with Repository(arguments.repo), Repository(arguments.output or arguments.repo) as butler:
             ids = _expanded(arguments.id, butler, registry_type)
             selected = _expanded(arguments.selectId, butler, registry_type)
-            failed = 0
+            failed = False
             for unit in _units(ids, merges):
-                failed += not _succeeds(run, Request(butler, unit, selected, settings))
+                failed |= not _succeeds(run, Request(butler, unit, selected, settings))
                 if failed and arguments.doraise:
                     break
     except (DbbError, OSError) as error:
         _complain(error)
-        sys.exit(1)
-    sys.exit(1 if failed else 0)
+        failed = True
+    sys.exit(int(failed))
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
