@@ -24,6 +24,8 @@ _ROOM = (LONGEST, LONGEST, LONGEST, 500, 200)
 """Characters that a pattern sees by the power of them that its search takes, so that no line holds up a job."""
 _LEAST_ROOM = 60
 _MOST_GATHERED = 500
+MOST = 1000
+"""Messages of one pattern that are kept of one program; how many more there were is said in one."""
 _TIME = re.compile(r"\b([0-9]{4})[-/]([01][0-9])[-/]([0-3][0-9])[ T]([0-2][0-9]:[0-5][0-9]:[0-6][0-9])")
 _END = re.compile(rb"[\r\n]")
 
@@ -290,6 +292,7 @@ class MessageMatcher:
         self._begun = bytearray()
         self._returned = False
         self._gathering: _Gathering | None = None
+        self._counts: dict[_Compiled, int] = {}
         self.lines = line
 
     @property
@@ -322,6 +325,11 @@ class MessageMatcher:
         if self._gathering is not None:
             found.append(self._gathering.message())
             self._gathering = None
+        for one, count in self._counts.items():
+            if count > MOST:
+                text = f"{count - MOST} more lines fit {one.pattern.pattern!r}: see the log"
+                found.append(make_message(text, one.pattern.id, one.pattern.level))
+        self._counts.clear()
         return found
 
     def _keep(self, piece: bytes) -> None:
@@ -351,6 +359,9 @@ class MessageMatcher:
             if match is None:
                 continue
             if any(ignored(line) for ignored in self._ignore):
+                return
+            self._counts[one] = count = self._counts.get(one, 0) + 1
+            if count > MOST:
                 return
             if one.pattern.only_matched:
                 found.append(make_message(match[0], one.pattern.id, one.pattern.level, self.lines + 1))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dbb.errors import UsageError
-from dbb.jobs.messages import LONGEST, Message, MessagePattern, MessageRules, default_patterns, load_patterns
+from dbb.jobs.messages import LONGEST, MOST, Message, MessagePattern, MessageRules, default_patterns, load_patterns
 from dbb.jobs.patterncost import cost_of
 
 CASES = (
@@ -197,6 +197,14 @@ def test_a_pattern_that_costs_much_sees_less_of_a_line() -> None:
     rules = rules_of(".*a.*b")
     assert texts_of(rules, "a" * 498 + "b\n") != []
     assert texts_of(rules, "a" * 500 + "b\n") == []
+
+
+def test_a_flood_of_messages_is_counted_and_no_other_pattern_suffers() -> None:
+    matcher = rules_of("pixel", "later").matcher(["prog"])
+    found = matcher.feed(b"bad pixel\n" * (MOST + 7) + b"later\n") + matcher.finish()
+    assert [message.line for message in found] == [*range(1, MOST + 1), MOST + 8, 0]
+    assert found[-1].text == "7 more lines fit 'pixel': see the log"
+    assert found[-1].pattern == found[0].pattern
 
 
 def test_bytes_that_are_no_text_do_no_harm() -> None:
