@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 from report import Results
 
 mpl.use("Agg")
 mpl.rcParams["svg.hashsalt"] = "dbb"  # the same results give the same bytes
 mpl.rcParams["svg.fonttype"] = "none"
-
-from matplotlib import pyplot as plt  # noqa: E402  after the back end is chosen
-from matplotlib.ticker import FuncFormatter  # noqa: E402  the same
 
 STYLES = {
     "floor": ("#555555", "--", "the floor: sqlite3 + os.symlink"),

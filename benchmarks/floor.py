@@ -7,7 +7,7 @@ The first copies the rows inside SQLite and makes bare links: both registries an
 manifest, no check, nothing built aside. The second is the least that a process using SQLAlchemy can do.
 """
 
-# ruff: noqa: PTH103, PTH211  pathlib's own import and objects would count
+# ruff: noqa: PTH103, PTH211  # pathlib's own import and objects would count
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ JOB.json lists the files. The last line on stdout is JSON with the seconds spent
 
 import argparse
 import json
-import os
 import re
 import sqlite3
 import sys
@@ -101,7 +100,7 @@ def main() -> None:
     raws = [row["relpath"] for row in wanted["exposures"]]
     calibs = {kind: [row["relpath"] for row in wanted["calibs"] if row["type"] == kind] for kind in CALIB_TYPES}
     start = time.perf_counter()
-    os.makedirs(f"{job}/in/CALIB")  # noqa: PTH103  as the floor does
+    Path(job, "in", "CALIB").mkdir(parents=True)
     ingest_raws(raws, wanted["archive"], f"{job}/in")
     ingest_calibs(calibs, wanted["archive"], f"{job}/in")
     sys.stdout.write(json.dumps({"seconds": time.perf_counter() - start}) + "\n")

@@ -85,7 +85,7 @@ class Plugins:
             name = implementation.plugin_name
             try:
                 yield name, implementation.function(*(arguments[key] for key in implementation.argnames))
-            except Exception as error:  # noqa: BLE001  whatever a plug-in raises must not stop the others
+            except Exception as error:  # noqa: BLE001  # whatever a plug-in raises must not stop the others
                 self.record_failure(name, error)
 
     def record_failure(self, name: str, error: BaseException) -> None:
@@ -165,7 +165,7 @@ class Plugins:
             module = point.load()
             self._manager.register(module, name)
             self._manager.check_pending()
-        except Exception as error:  # noqa: BLE001  whatever a plug-in raises must not stop the others
+        except Exception as error:  # noqa: BLE001  # whatever a plug-in raises must not stop the others
             if self._manager.has_plugin(name):
                 self._manager.unregister(name=name)
             self.record_failure(name, error)

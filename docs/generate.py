@@ -1,4 +1,4 @@
-# ruff: noqa: INP001  a script, no package
+# ruff: noqa: INP001  # a script, no package
 """Write the pages that follow from the program, cli.md and those of cameras, with ``python docs/generate.py``."""
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def run(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("dbb: interrupted", err=True)
         return 130
-    except Exception as error:  # noqa: BLE001  a user sees a message, never a traceback
+    except Exception as error:  # noqa: BLE001  # a user sees a message, never a traceback
         if "--debug" in arguments:
             traceback.print_exc()
         return _report(error)

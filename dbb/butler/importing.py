@@ -349,7 +349,7 @@ def _exposures(path: Path, camera: Mapper) -> Iterator[Mapping[str, Any]]:
             # the names come from the mapper, not from the file
             names = [name for name in camera.raw_columns if name in there]
             columns = ", ".join(f'"{name}"' for name in names)
-            for row in conn.execute(f"SELECT {columns} FROM raw ORDER BY id"):  # noqa: S608  the mapper's names
+            for row in conn.execute(f"SELECT {columns} FROM raw ORDER BY id"):  # noqa: S608  # quoted names of the mapper, not of the file
                 yield dict(zip(names, row, strict=True))
     except sqlite3.Error as error:
         raise IntegrityError(f"{path} cannot be read as the registry of a Gen2 repository: {error}") from error

@@ -170,7 +170,7 @@ class ExposureRegistry:
             self._conn.close()
             raise UsageError(f"the job's registry cannot have the columns that it shall have: {error}") from error
         marks = ",".join("?" * len(layout.raw))
-        self._insert = f"INSERT INTO raw ({_quoted(layout.raw)}) VALUES ({marks})"  # noqa: S608  checked names
+        self._insert = f"INSERT INTO raw ({_quoted(layout.raw)}) VALUES ({marks})"  # noqa: S608  # quoted names of the mapper, which is checked; values are bound
         self._pending: list[Sequence[object]] = []
 
     def add(self, row: Sequence[object]) -> None:
@@ -190,7 +190,7 @@ class ExposureRegistry:
         """Give back the rows added, in order, as mappings."""
         self._flush()
         names = list(self._layout.raw)
-        for row in self._conn.execute(f"SELECT {_quoted(names)} FROM raw ORDER BY id"):  # noqa: S608  checked names
+        for row in self._conn.execute(f"SELECT {_quoted(names)} FROM raw ORDER BY id"):  # noqa: S608  # quoted names of the mapper, which is checked; values are bound
             yield dict(zip(names, row, strict=True))
 
     def close(self) -> None:
@@ -198,7 +198,7 @@ class ExposureRegistry:
         self._flush()
         columns = _quoted(self._layout.visit)
         # the first row of a visit stands for it, as the Butler's own ingest does
-        self._conn.execute(f"INSERT OR IGNORE INTO raw_visit ({columns}) SELECT {columns} FROM raw ORDER BY id")  # noqa: S608  checked names
+        self._conn.execute(f"INSERT OR IGNORE INTO raw_visit ({columns}) SELECT {columns} FROM raw ORDER BY id")  # noqa: S608  # quoted names of the mapper, which is checked; values are bound
         self._conn.execute("COMMIT")
         self._conn.close()
 
@@ -243,7 +243,7 @@ def _insert_calibrations(
 ) -> None:
     names = layout.calibration_columns
     try:
-        conn.executemany(f'INSERT INTO "{name}" ({_quoted([*names, *_VALIDITY])}) VALUES (?,?,?,?,?)', rows)  # noqa: S608  checked names
+        conn.executemany(f'INSERT INTO "{name}" ({_quoted([*names, *_VALIDITY])}) VALUES (?,?,?,?,?)', rows)  # noqa: S608  # quoted names of the mapper, which is checked; values are bound
     except sqlite3.IntegrityError as error:
         twice = next(row for row in rows if [other[:3] for other in rows].count(row[:3]) > 1)
         data_id = " ".join(f"{key}={value}" for key, value in zip(names, twice, strict=False))
@@ -252,4 +252,4 @@ def _insert_calibrations(
         raise UsageError(f"a {name} calibration cannot be a row of a registry: {error}") from error
     visits = sorted({(str(row[2]), str(row[0])) for row in rows})
     keys = _quoted([layout.keys.calib_date, layout.keys.filter])
-    conn.executemany(f'INSERT INTO "{name}_visit" ({keys}) VALUES (?,?)', visits)  # noqa: S608  checked names
+    conn.executemany(f'INSERT INTO "{name}_visit" ({keys}) VALUES (?,?)', visits)  # noqa: S608  # quoted names of the mapper, which is checked; values are bound

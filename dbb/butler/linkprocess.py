@@ -25,7 +25,7 @@ class LinkProcess:
 
     def __init__(self, root: str) -> None:
         command = [sys.executable, "-I", "-S", str(Path(linker.__file__)), root]
-        self._process = subprocess.Popen(  # noqa: S603  our own interpreter and file, and no shell
+        self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and file, and no shell
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -348,7 +348,7 @@ def _search(base: Path, place: str) -> Path | None:
     for suffix in _COMPRESSED:
         if suffix and plain.endswith(suffix):
             continue
-        found = sorted(glob.glob(plain + suffix, root_dir=base))  # noqa: PTH207  Path.glob misses dead links
+        found = sorted(glob.glob(plain + suffix, root_dir=base))  # noqa: PTH207  # Path.glob misses dead links
         if len(found) > 1:
             raise AmbiguousError(f"{base / plain} fits {len(found)} files: {', '.join(found[:3])}")
         if found:

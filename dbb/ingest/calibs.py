@@ -236,7 +236,7 @@ def read_gen2(path: Path, camera: Mapper) -> Gen2Tables:
             tables = {name for (name,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             # the names come from the mapper, not from the file
             columns = f'"{keys.filter}", "{keys.detector}", "{keys.calib_date}", validStart, validEnd'
-            query = f'SELECT {columns} FROM "{{}}" ORDER BY id'  # noqa: S608  the mapper's names
+            query = f'SELECT {columns} FROM "{{}}" ORDER BY id'  # noqa: S608  # the mapper's names
             return {
                 name: rows for name in sorted(types & tables) if (rows := conn.execute(query.format(name)).fetchall())
             }

@@ -144,7 +144,7 @@ class _Carrier:
         try:
             metadata = gather_metadata(errand.source, errand.filetype)
             corners = metadata.pop("corners", None)
-            source = open(errand.source, "rb", buffering=0)  # noqa: SIM115  closed below
+            source = open(errand.source, "rb", buffering=0)  # noqa: SIM115  # closed below
         except PluginError as error:
             return error
         except (DbbError, OSError, UnicodeError) as error:
@@ -243,7 +243,7 @@ class _Team:
 
     def start(self, requests: IO[str], numbers: Sequence[int]) -> None:
         """Start one more process; the errands it is given have these numbers."""
-        worker = subprocess.Popen(  # noqa: S603  our own interpreter, and no shell
+        worker = subprocess.Popen(  # noqa: S603  # our own interpreter, and no shell
             [sys.executable, "-c", _START, json.dumps(sys.path)],
             stdin=requests,
             stdout=subprocess.PIPE,
@@ -313,7 +313,7 @@ def serve() -> None:
     """
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
-    lines = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  stdin, whatever the locale
+    lines = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  # stdin, whatever the locale
     head = json.loads(next(lines))
     kinds = {
         name: Filetype(name, what["dataset"], name, tuple(Column(*one) for one in what["columns"]), tuple(what["keys"]))

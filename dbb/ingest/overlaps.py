@@ -205,7 +205,7 @@ def _sqlite_batches(source: Path | Rows, needed: Sequence[str]) -> Iterator[Batc
                     f"{source}: expected one table with {', '.join(needed)}, found {len(fitting)} among {tables}"
                 )
             quoted = fitting[0].replace('"', '""')
-            cursor = conn.execute(f'SELECT {", ".join(needed)} FROM "{quoted}"')  # noqa: S608  a name that the file has
+            cursor = conn.execute(f'SELECT {", ".join(needed)} FROM "{quoted}"')  # noqa: S608  # a name that the file has
             first = 1
             while rows := cursor.fetchmany(BATCH):
                 yield Batch(dict(zip(needed, zip(*rows, strict=True), strict=True)), first, len(rows))

@@ -26,7 +26,7 @@ def guarding(stopper: Stopper) -> Iterator[None]:
     Without a shell there is none, and programs of a killed job go on.
     """
     try:
-        process = subprocess.Popen(  # noqa: S603  a script of our own
+        process = subprocess.Popen(  # noqa: S603  # a script of our own
             ["/bin/sh", "-c", _SCRIPT],
             cwd="/",
             stdin=subprocess.PIPE,

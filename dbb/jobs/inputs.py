@@ -54,12 +54,12 @@ def _request(context: Context, one: Input, target: Path) -> StageRequest:
 
 
 def _take_local(request: StageRequest, *, copy: bool) -> None:
-    path = os.path.abspath(local_path(request.source))  # noqa: PTH100  a text, not a path
+    path = os.path.abspath(local_path(request.source))  # noqa: PTH100  # a text, not a path
     if copy:
         copy_checked(request)
         return
     try:
-        size = os.stat(path).st_size  # noqa: PTH116  the same
+        size = os.stat(path).st_size  # noqa: PTH116  # the same
     except OSError as error:
         raise IntegrityError(f"{path}: {error.strerror}") from error
     if request.filesize is not None and size != request.filesize:

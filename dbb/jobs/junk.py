@@ -22,7 +22,7 @@ def files_of(folder: Path) -> Iterator[str]:
     for place, _, names in os.walk(top):
         for name in names:
             path = f"{place}/{name}"
-            if os.path.isfile(path) and not os.path.islink(path):  # noqa: PTH113, PTH114  many files: os.path is faster
+            if os.path.isfile(path) and not os.path.islink(path):  # noqa: PTH113, PTH114  # many files: os.path is faster
                 yield path[len(top) + 1 :]
 
 

@@ -117,7 +117,7 @@ def _derived(filetype: Filetype, found: dict[str, Any]) -> dict[str, Any]:
 
     try:
         more = plugins().mapper(filetype.mapper).derive(found)
-    except Exception:  # noqa: BLE001  the camera may be broken or not there; what it would add is missing then
+    except Exception:  # noqa: BLE001  # the camera may be broken or not there; what it would add is missing then
         return found
     return {name: value for name, value in more.items() if name in filetype.types} | found
 

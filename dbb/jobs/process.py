@@ -146,7 +146,7 @@ def run_process(
     """
     start = time.time()
     try:
-        process = subprocess.Popen(  # noqa: S603  the pipeline's program, and no shell
+        process = subprocess.Popen(  # noqa: S603  # the pipeline's program, and no shell
             argv,
             cwd=folder,
             env=environment,

@@ -97,7 +97,7 @@ class _Run:
             result = Result("failed", 1, f"{error.filename or self._step.module}: {error.strerror}")
         except DbbError as error:
             result = Result("failed", 1, str(error))
-        except Exception as error:  # noqa: BLE001  whatever a plug-in raises: the record must say how the step ended
+        except Exception as error:  # noqa: BLE001  # whatever a plug-in raises: the record must say how the step ended
             result = Result("failed", 1, f"{type(error).__name__}: {error}")
         finally:
             if self._log is not None:
@@ -129,7 +129,7 @@ class _Run:
 
     def _check_input(self, one: Input) -> None:
         why = self._context.missing.get(one.fullname)
-        if why is None and not os.path.exists(self._work / one.fullname):  # noqa: PTH110  several times faster
+        if why is None and not os.path.exists(self._work / one.fullname):  # noqa: PTH110  # several times faster
             why = "it is not there, and nothing says where it would come from"
         if why is not None:
             raise _FailedError("failed", NO_INPUT, f"input {one.fullname}: {why}")

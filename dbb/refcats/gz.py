@@ -117,14 +117,14 @@ class GzipTars:
     @staticmethod
     def _write(file: Any, request: StageRequest) -> str:
         hasher, left = Hasher(), request.filesize or 0
-        with open(request.target, "xb") as target:  # noqa: PTH123  a path given as text
+        with open(request.target, "xb") as target:  # noqa: PTH123  # a path given as text
             while left and (data := file.read(min(CHUNK, left))):
                 hasher.update(data)
                 target.write(data)
                 left -= len(data)
         wrong = mismatch(hasher.digest(), request)
         if wrong:
-            os.unlink(request.target)  # noqa: PTH108  a path given as text
+            os.unlink(request.target)  # noqa: PTH108  # a path given as text
             return f"{wrong}; {STALE}"
         return ""
 

@@ -48,7 +48,7 @@ def index_tar(url: str) -> tuple[list[Member], bytes | None]:
 def open_url(url: str) -> IO[bytes]:
     """Open a file, here or elsewhere, to be read in pieces; the caller closes it."""
     if is_local(url):
-        return open(local_path(url), "rb")  # noqa: PTH123  a path given as text; closed by the caller
+        return open(local_path(url), "rb")  # noqa: PTH123  # a path given as text; closed by the caller
     import fsspec
 
     files, path = fsspec.core.url_to_fs(url)

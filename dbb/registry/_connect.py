@@ -134,7 +134,7 @@ def run_transaction(
                 raise DbbError(f"the registry refused: {describe(error)}") from error
             if waited > BUSY_SECONDS / 2:
                 _log.warning("the registry has been busy for %.0f s; trying again", waited)
-        time.sleep(random.uniform(0.02, 0.1) * 2**attempt)  # noqa: S311  jitter, no secret
+        time.sleep(random.uniform(0.02, 0.1) * 2**attempt)  # noqa: S311  # jitter, no secret
     raise AssertionError("unreachable: the last try returns or raises")
 
 
@@ -259,7 +259,7 @@ def insert_missing_rows(
         return
     prepare = conn.dialect.identifier_preparer
     names, marks = ", ".join(prepare.quote(column) for column in columns), ", ".join("?" * len(columns))
-    statement = f"INSERT OR IGNORE INTO {prepare.format_table(table)} ({names}) VALUES ({marks})"  # noqa: S608  names only
+    statement = f"INSERT OR IGNORE INTO {prepare.format_table(table)} ({names}) VALUES ({marks})"  # noqa: S608  # names only
     conn.exec_driver_sql(statement, [tuple(row) for row in rows])
 
 

@@ -122,7 +122,7 @@ def attempt_values(db: Database, run: str) -> dict[str, str]:
     with db.read() as conn:
         mine = pfw_attempt_val.c.pfw_attempt_id == find_run(conn, run).id
         rows = conn.execute(sa.select(pfw_attempt_val.c.key, pfw_attempt_val.c.val).where(mine))
-        return {key: value for key, value in rows}  # noqa: C416  dict() of rows has no type
+        return {key: value for key, value in rows}  # noqa: C416  # dict() of rows has no type
 
 
 def begin_run(

@@ -156,7 +156,7 @@ class RemotePlaces:
                 return f"{self._root} is empty"
         except FileNotFoundError as error:
             return "" if self._is_web and self._is_absent(error) else f"{self._root}: {_reason(error)}"
-        except Exception as error:  # noqa: BLE001  each file system has errors of its own
+        except Exception as error:  # noqa: BLE001  # each file system has errors of its own
             return f"{self._root}: {_reason(error)}"
         return ""
 
@@ -188,7 +188,7 @@ class RemotePlaces:
             entries = self._files.ls(self._at(folder), detail=True)
         except FileNotFoundError:
             return Seen(None, LOST)
-        except Exception as error:  # noqa: BLE001  each file system has errors of its own
+        except Exception as error:  # noqa: BLE001  # each file system has errors of its own
             return Seen(None, UNREADABLE, _reason(error))
         return {_name(one["name"]): one.get("size") for one in entries if one["type"] == "file"}
 
@@ -201,7 +201,7 @@ class RemotePlaces:
             return Seen(sizes[name]) if name in sizes else Seen(None, LOST)
         try:
             info = self._files.info(self._at(relpath))
-        except Exception as error:  # noqa: BLE001  each file system has errors of its own
+        except Exception as error:  # noqa: BLE001  # each file system has errors of its own
             return Seen(None, LOST) if self._is_absent(error) else Seen(None, UNREADABLE, _reason(error))
         return Seen(info.get("size")) if info["type"] == "file" else Seen(None, LOST, "a folder")
 
@@ -265,7 +265,7 @@ def _walk(listing: Any, after: str | None, without: Collection[str]) -> Iterator
             continue  # it was looked through with all that is below
         try:
             files, folders = listing(path)
-        except Exception as error:  # noqa: BLE001  each file system has errors of its own
+        except Exception as error:  # noqa: BLE001  # each file system has errors of its own
             yield Folder(path, (), _reason(error))
             continue
         if reached is None or parts > reached:

@@ -231,7 +231,7 @@ class _Verification:
     def _read(self, copy: Copy) -> Digest | str:
         try:
             return self.places(copy.archive).digest(copy.on_disk, copy.part)
-        except Exception as error:  # noqa: BLE001  each file system has errors of its own
+        except Exception as error:  # noqa: BLE001  # each file system has errors of its own
             return str(error) or type(error).__name__
 
     def _repair(self, problems: Sequence[tuple[Copy, Problem]], fills: Sequence[Fill]) -> tuple[list[Problem], int]:

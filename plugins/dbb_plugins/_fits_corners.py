@@ -40,7 +40,7 @@ def corners_of(primary: Header, image: Header | None, name: str) -> Corners | No
     try:
         with quiet():
             return _on_sky(primary, image)
-    except Exception as error:  # noqa: BLE001  wcslib, astropy and its units each have errors of their own
+    except Exception as error:  # noqa: BLE001  # wcslib, astropy and its units each have errors of their own
         _log.debug("%s has no usable world coordinates: %s", name, error)
         return None
 

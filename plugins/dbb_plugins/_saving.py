@@ -39,7 +39,7 @@ def _outcome(request: SaveRequest, save: Any, *arguments: object) -> SaveOutcome
         return SaveOutcome(request, error=str(error))
     except OSError as error:
         return SaveOutcome(request, error=f"{request.target}: {error.strerror or error}")
-    except Exception as error:  # noqa: BLE001  every file system has errors of its own
+    except Exception as error:  # noqa: BLE001  # every file system has errors of its own
         return SaveOutcome(request, error=f"{request.target}: {type(error).__name__}: {error}")
 
 
@@ -67,7 +67,7 @@ def _put(request: SaveRequest, target: Path, scratch: Path) -> bool:
 def _copy_in(request: SaveRequest, target: Path, scratch: Path) -> bool:
     aside = scratch / "copy"
     try:
-        with open(request.source, "rb") as source, aside.open("xb") as copy:  # noqa: PTH123  a text, not a path
+        with open(request.source, "rb") as source, aside.open("xb") as copy:  # noqa: PTH123  # a text, not a path
             if copy_stream(source, copy) != request.digest:
                 raise IntegrityError(f"{request.source} changed while it was being saved")
             copy.flush()

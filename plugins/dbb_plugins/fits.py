@@ -137,7 +137,7 @@ def _opened(uri: str) -> Iterator[tuple[BinaryIO, int | None]]:
     """Open the file; give its size too, where that is known without reading it."""
     with contextlib.ExitStack() as stack:
         if is_local(uri):
-            stream: Any = stack.enter_context(open(local_path(uri), "rb"))  # noqa: PTH123  called per file
+            stream: Any = stack.enter_context(open(local_path(uri), "rb"))  # noqa: PTH123  # called per file
             size: int | None = os.fstat(stream.fileno()).st_size
         else:
             import fsspec

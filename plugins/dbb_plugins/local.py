@@ -160,7 +160,7 @@ class _Pool:
         name = path.with_name(f"run.{tries}.log")
         with name.open("wb") as log:
             hold(log.fileno())  # by which others see that the job is alive, before it can say so
-            process = subprocess.Popen(  # noqa: S603  the command is dbb's own
+            process = subprocess.Popen(  # noqa: S603  # the command is dbb's own
                 self._work.command(path), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
             self._running.append(_Running(job, name, process, tries, cpus, memory))

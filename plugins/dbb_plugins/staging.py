@@ -98,7 +98,7 @@ def _locate(request: StageRequest) -> _Download | StageOutcome:
         files, path = fsspec.core.url_to_fs(request.source)
     except ImportError as error:
         return StageOutcome(request, error=f"{request.source}: {_missing(request.source, error)}")
-    except Exception as error:  # noqa: BLE001  every backend has errors of its own, and one bad URL must not stop the rest
+    except Exception as error:  # noqa: BLE001  # every backend has errors of its own, and one bad URL must not stop the rest
         return StageOutcome(request, error=f"{request.source}: {_reason(error, request)}")
     return _Download(request, files, path)
 
@@ -145,11 +145,11 @@ def _fetch(download: _Download, stop: threading.Event) -> StageOutcome:
         except ImportError as error:
             reason = _missing(request.source, error)
             break
-        except Exception as error:  # noqa: BLE001  every backend has errors of its own
+        except Exception as error:  # noqa: BLE001  # every backend has errors of its own
             reason = _reason(error, request)
             if attempt >= _most_tries(error):
                 break
-        pause = _PAUSE * 4 ** (attempt - 1) * random.uniform(0.5, 1.5)  # noqa: S311  only to spread the load
+        pause = _PAUSE * 4 ** (attempt - 1) * random.uniform(0.5, 1.5)  # noqa: S311  # only to spread the load
         if stop.wait(pause):
             break
     return StageOutcome(request, error=f"{request.source}: {reason}")

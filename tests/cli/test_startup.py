@@ -58,4 +58,4 @@ def test_every_public_name_is_given_out_and_listed(name: str) -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'registri'"):
-        dbb.registri  # noqa: B018  the access is what is tested
+        dbb.registri  # noqa: B018  # the access is what is tested

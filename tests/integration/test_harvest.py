@@ -71,7 +71,7 @@ def test_the_registry_says_which_task_made_the_outputs_from_which_files(survey: 
     write_outputs(job)
     harvest_repo(survey.registry, job, run=RUN)
     made = "select d.filename from desfile d, task t where t.name = 'harvest' and d.wgb_task_id = t.id order by 1"
-    used = "select d.filename from desfile d, opm_used u, task t where u.task_id = t.id and u.desfile_id = d.id order by 1"  # fmt: skip # noqa: E501  as an operator types it
+    used = "select d.filename from desfile d, opm_used u, task t where u.task_id = t.id and u.desfile_id = d.id order by 1"  # fmt: skip # noqa: E501  # as an operator types it
     assert rows(survey.registry, made) == [("CORR-0903334-000-r20p01.fits",), ("CORR-0903334-001-r20p01.fits",)]
     assert rows(survey.registry, used) == [("903334-0.fits",), ("903334-1.fits",)]
     ((label, root),) = rows(survey.registry, "select label, root_task_id - id from task")

@@ -200,7 +200,7 @@ def test_prov_json_is_read_back_by_prov_with_all_in_it(story: Story) -> None:
     from prov.model import ProvActivity, ProvDerivation, ProvDocument, ProvEntity, ProvGeneration, ProvUsage
 
     document = ProvDocument.deserialize(content=prov_json(lineage(story.registry, "packed")), format="json")
-    counts = {kind: len(list(document.get_records(kind))) for kind in (ProvEntity, ProvActivity, ProvUsage, ProvGeneration, ProvDerivation)}  # fmt: skip # noqa: E501  one table
+    counts = {kind: len(list(document.get_records(kind))) for kind in (ProvEntity, ProvActivity, ProvUsage, ProvGeneration, ProvDerivation)}  # fmt: skip # noqa: E501  # one table
     assert counts == {ProvEntity: 7, ProvActivity: 3, ProvUsage: 6, ProvGeneration: 3, ProvDerivation: 1}
     labels = {str(record.label) for record in document.get_records(ProvEntity)}
     assert {"f/raw1", "f/packed"} <= labels

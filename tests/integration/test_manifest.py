@@ -97,7 +97,7 @@ def test_any_text_is_read_or_refused_in_words(text: str) -> None:
     try:
         parts_of(text, 5)
     except DbbError as error:
-        assert "manifest.json" in str(error)  # noqa: PT017  the text may also be a manifest
+        assert "manifest.json" in str(error)  # noqa: PT017  # the text may also be a manifest
 
 
 def test_an_array_may_be_long(path: Path) -> None:

@@ -43,7 +43,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.asked[self.path] += 1
         super().do_GET()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name is the library's
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name is the library's
         """Say nothing."""
 
 

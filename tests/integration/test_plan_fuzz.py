@@ -138,7 +138,7 @@ def must_end(text: str) -> None:
     try:
         plan(read_pipeline(path))
     except DbbError as error:
-        assert str(error)  # noqa: PT017  either outcome is right
+        assert str(error)  # noqa: PT017  # either outcome is right
     assert all(str(problem) for problem in check_file(path))
 
 

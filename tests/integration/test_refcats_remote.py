@@ -62,7 +62,7 @@ class Ranges(http.server.SimpleHTTPRequestHandler):
         except OSError:
             return
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name is the library's
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name is the library's
         """Say nothing."""
 
 

@@ -83,7 +83,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.server.release.wait()
         self.close_connection = fault != "none"
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name is the library's
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name is the library's
         """Say nothing."""
 
 

@@ -466,7 +466,7 @@ def test_an_archive_that_fsspec_lists_is_verified_folder_by_folder(registry: Reg
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name is the library's
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name is the library's
         """Say nothing."""
 
 

@@ -36,7 +36,7 @@ def must_end(content: bytes, outside: dict[str, str] | None = None) -> None:
         static_problems(pipeline)
         written = write_wcl(pipeline.tree)
     except PipelineError as error:
-        assert str(error)  # noqa: PT017  either outcome is right
+        assert str(error)  # noqa: PT017  # either outcome is right
         return
     path.write_text(written, encoding="utf-8", newline="")
     assert read_wcl(path).tree == pipeline.tree

@@ -204,7 +204,7 @@ class Survey:
     def add_raw(self, visit: int, ccd: int, *, relpath: str = "", **changes: object) -> Path:
         return self.add("hsc_raw", relpath or f"raw/{visit}-{ccd}.fits", **raw_values(visit, ccd) | changes)
 
-    def add_calib(self, filetype: str, ccd: int, date: str, start: str, end: str, filter: str = "NONE") -> Path:  # noqa: A002  the name is the column's
+    def add_calib(self, filetype: str, ccd: int, date: str, start: str, end: str, filter: str = "NONE") -> Path:  # noqa: A002  # the name is the column's
         relpath = f"CALIB/{filetype}-{filter}-{ccd}-{date}.fits"
         path = self.add(filetype, relpath, ccd=ccd, calibDate=date, filter=filter)
         row = {"relpath": relpath, "validStart": start, "validEnd": end}

@@ -84,7 +84,7 @@ def test_a_question_without_an_answer_is_said(tmp_path: Path, keys: dict[str, st
 def test_values_of_programs_become_texts(answering: Callable[[str, Answer], None]) -> None:
     row = {
         "filename": "a", "n": np.int64(7), "f": np.float32(0.5), "day": date(2013, 6, 17), "b": True, "none": None,
-        "time": datetime(2013, 6, 17, 12, 30),  # noqa: DTZ001  times of observations have no zone here
+        "time": datetime(2013, 6, 17, 12, 30),  # noqa: DTZ001  # times of observations have no zone here
     }  # fmt: skip
     answering("dbb_query_inputs", lambda name: [row] if name == "mine" else None)
     assert lines_of(section("file", query="mine")) == [

@@ -134,7 +134,7 @@ def test_names_are_collected_in_lower_case() -> None:
         (np.int64(7), Literal(7)),
         (np.float32(0.5), Literal(0.5)),
         (date(2014, 3, 28), Literal("2014-03-28")),
-        (datetime(2014, 3, 28, 12, 20, 33), Literal("2014-03-28T12:20:33")),  # noqa: DTZ001  times here have no zone
+        (datetime(2014, 3, 28, 12, 20, 33), Literal("2014-03-28T12:20:33")),  # noqa: DTZ001  # times here have no zone
         (datetime(2014, 3, 28, 12, tzinfo=timezone(timedelta(hours=9))), Literal("2014-03-28T03:00:00")),
         (datetime(2014, 3, 28, 12, tzinfo=UTC), Literal("2014-03-28T12:00:00")),
     ],

@@ -38,7 +38,7 @@ FILE = sa.Table(
     sa.Column("good", sa.Boolean),
 )
 TAG = sa.Table("tag", META, sa.Column("file", sa.Integer), sa.Column("tag", sa.Text))
-STAMPS = [datetime(2014, 3, 28, 12, 20, 33), datetime(2014, 3, 30)]  # noqa: DTZ001  the registry's times have no zone
+STAMPS = [datetime(2014, 3, 28, 12, 20, 33), datetime(2014, 3, 30)]  # noqa: DTZ001  # the registry's times have no zone
 ROWS = [
     (1, 903334, 16, "HSC-R", "8x6", "2014-03-28", "2014-03-28T12:20:33", STAMPS[0], STAMPS[0].date(), 30.0, True),
     (2, 903334, 22, "HSC-R", "8x7", "2014-03-28", "2014-03-28T12:20:33", STAMPS[0], STAMPS[0].date(), 30.5, False),

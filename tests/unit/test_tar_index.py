@@ -197,7 +197,7 @@ def test_a_damaged_tar_gives_our_errors_only(data: st.DataObject) -> None:
         for one in tarindex.read_members(io.BytesIO(bytes(content)), "a.tar"):
             assert 0 <= one.position <= one.position + one.size <= len(content)
     except DbbError as error:
-        assert "a.tar" in str(error)  # noqa: PT017  both outcomes are fine
+        assert "a.tar" in str(error)  # noqa: PT017  # both outcomes are fine
 
 
 names = st.from_regex(r"[A-Za-z0-9éß][A-Za-z0-9éß._ -]{0,60}", fullmatch=True).filter(

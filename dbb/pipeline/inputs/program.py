@@ -98,7 +98,7 @@ def _environment(registry: Registry | None) -> dict[str, str]:
 def _run(argv: list[str], folder: Path, environment: Mapping[str, str], printed: Path) -> int:
     with (
         printed.open("wb") as stream,
-        subprocess.Popen(  # noqa: S603  the operator's own program, without a shell
+        subprocess.Popen(  # noqa: S603  # the operator's own program, without a shell
             argv,
             cwd=folder,
             env=environment,

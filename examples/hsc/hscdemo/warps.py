@@ -40,7 +40,7 @@ def read_patch(request: Request) -> Patch:
     """
     path = request.get("deepCoadd_skyMap", {})
     try:
-        with open(path, encoding="utf-8") as stream:  # noqa: PTH123  a path as the repository gives it
+        with open(path, encoding="utf-8") as stream:  # noqa: PTH123  # a path as the repository gives it
             skymap = parse_skymap(stream.read(), path)
     except UnicodeDecodeError as error:
         raise StepError(f"{path} is no sky map in TOML: {error}") from error
