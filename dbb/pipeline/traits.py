@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from dbb.errors import PipelineError
 from dbb.pipeline.defaults import REPOSITORY_MODULE
@@ -77,6 +78,28 @@ class ModuleTraits:
     def as_dict(self) -> dict[str, object]:
         """Return what JSON holds."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModuleTraits:
+        """Make traits of what JSON made of `as_dict`.
+
+        Raises
+        ------
+        KeyError, TypeError
+            If it is something else.
+        """
+        execs = [
+            ExecTraits(
+                **{
+                    **one,
+                    "used": tuple(one["used"]),
+                    "generated": tuple(one["generated"]),
+                    "ancestry": tuple((parent, child) for parent, child in one["ancestry"]),
+                }
+            )
+            for one in data["execs"]
+        ]
+        return cls(**{**data, "execs": execs, "untar": tuple(data["untar"]), "own": tuple(data["own"])})
 
 
 def module_traits(name: str, compiled: Compiled, execs: Sequence[Exec], scope: Scope, sources: Sources) -> ModuleTraits:

@@ -250,6 +250,26 @@ class Workflow:
             "modules": {name: one.as_dict() for name, one in self.modules.items()},
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Workflow:
+        """Make a workflow of what `as_dict` gave; `data` is what JSON made of that.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is something else.
+        """
+        from dbb.pipeline.traits import ModuleTraits  # which knows how they are made, and so far more
+
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {data['schema']!r}, not {SCHEMA}")
+        return cls(
+            run=data["run"],
+            instances=[_instance(one) for one in data["instances"]],
+            jobs=[Job(**one) for one in data["jobs"]],
+            modules={name: ModuleTraits.from_dict(one) for name, one in data["modules"].items()},
+        )
+
     def as_json(self) -> Iterator[str]:
         """Give the same as JSON text in pieces: as one text a large workflow would be in memory twice."""
         encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -260,3 +280,12 @@ class Workflow:
         for number, job in enumerate(self.jobs):
             yield (",\n" if number else "\n") + encode(job.as_dict())
         yield f'\n], "modules": {encode({name: one.as_dict() for name, one in self.modules.items()})}}}\n'
+
+
+def _instance(data: Mapping[str, Any]) -> Instance:
+    files = {
+        "inputs": [InputFile(**one) for one in data["inputs"]],
+        "outputs": [OutputFile(**one) for one in data["outputs"]],
+        "lists": [ListFile(**one) for one in data["lists"]],
+    }
+    return Instance(**{**data, **files})

@@ -1,4 +1,7 @@
-"""What of a run is still there: ``dbb submit`` itself, and jobs, which go on when that was killed."""
+"""What of a run is still there: ``dbb submit`` itself, and jobs, which go on when that was killed.
+
+Processes of this machine are known by files that they hold locked, jobs elsewhere by the queue of their engine.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,17 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-from dbb.errors import ConflictError, IntegrityError
+from dbb.engine import Engine
+from dbb.errors import ConflictError, DbbError, IntegrityError
 from dbb.jobs.events import read_events
 from dbb.locks import is_held
+from dbb.runs.kept import WORKFLOW
 
-WORKFLOW = "workflow.json"
-"""The file that whoever starts the jobs of a run holds locked."""
 _MOST_SHOWN = 5
 
 
 def is_submitted(folder: Path) -> bool:
-    """Whether somebody starts jobs of the run in a folder."""
+    """Whether somebody starts or attends jobs of the run in a folder."""
     return is_held(folder / WORKFLOW)
 
 
@@ -27,18 +30,18 @@ def live_jobs(folder: Path) -> list[Path]:
     return [job for job in sorted((folder / "jobs").glob("*/")) if any(is_held(file) for file in _files(job))]
 
 
-def check_nobody_runs(folder: Path, run: str) -> None:
-    """Make sure that nothing of a run is alive.
+def check_nobody_runs(folder: Path, run: str, engine: Engine | None = None) -> None:
+    """Make sure that nothing of a run is alive, on this machine or in the queue of its engine.
 
     Raises
     ------
     ConflictError
-        If something is.
+        If something is, or the queue does not answer.
     """
     what_to_do = f"wait for its end, or end it with 'dbb cancel {run}'"
     if is_submitted(folder):
-        raise ConflictError(f"'dbb submit' still runs {run}: {what_to_do}")
-    alive = [job.name for job in live_jobs(folder)]
+        raise ConflictError(f"'dbb submit' still runs {run}, or 'dbb attend' looks after it: {what_to_do}")
+    alive = [job.name for job in live_jobs(folder)] or _queued(folder, run, engine)
     if alive:
         more = f" and {len(alive) - _MOST_SHOWN} more" if len(alive) > _MOST_SHOWN else ""
         raise ConflictError(
@@ -46,10 +49,17 @@ def check_nobody_runs(folder: Path, run: str) -> None:
         )
 
 
+def _queued(folder: Path, run: str, engine: Engine | None) -> list[str]:
+    if engine is None:
+        return []
+    try:
+        return [f"{name} ({word})" for name, word in sorted(engine.queue(folder).items())]
+    except DbbError as error:
+        raise ConflictError(f"jobs of {run} may still run: {error}") from error
+
+
 def end_orphans(folder: Path) -> None:
-    """Ask the jobs of a run to end that run on this machine and that nobody looks after."""
-    if is_submitted(folder):
-        return  # it ends them itself
+    """Ask the jobs of a run that nobody attends to end, as far as they run on this machine."""
     for job in live_jobs(folder):
         for file in job.glob("events.*.jsonl"):
             pid = _pid(file) if is_held(file) else None

@@ -12,24 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from dbb.engine import Engine
-from dbb.errors import ConflictError, DbbError, NotFoundError, PluginError, UsageError
+from dbb.errors import ConflictError, DbbError, UsageError
 from dbb.locks import held
 from dbb.pipeline.model import Data, Pipeline
 from dbb.pipeline.planner import plan
 from dbb.pipeline.settings import message_section, settings_of
 from dbb.pipeline.workflow import Workflow
-from dbb.plugins import plugins
 from dbb.registry.runs import Run
-from dbb.runs.alive import WORKFLOW
 from dbb.runs.begin import Purpose, begin_run, next_attempt
 from dbb.runs.control import close_run
+from dbb.runs.engines import ENGINE, find_engine
 from dbb.runs.jobfiles import JobWriter, job_settings
-from dbb.runs.takeover import TakenOver, read_kept, settle, take_over
+from dbb.runs.kept import PIPELINE, RUN_FOLDER, SUBMISSION, WORKFLOW
+from dbb.runs.takeover import TakenOver, settle, take_over
 from dbb.runs.work import Say, Work
 from dbb.storage import new_folder
 
-RUN_FOLDER = "run_folder"
-"""The setting of an attempt that says where its folder is."""
 _MOST_NUMBERS = 20
 _SAID = ("project", "jira_id", "pipeline", "campaign")
 
@@ -50,6 +48,8 @@ class Submission:
         How often a job that fails is started again.
     resume
         A run whose finished quanta need not run again, or None.
+    detach
+        Give the run to its engine and return, instead of waiting for its end.
     """
 
     engine: str | Engine = "local"
@@ -57,6 +57,7 @@ class Submission:
     at_once: int = 1
     retries: int = 0
     resume: str | None = None
+    detach: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class Submitted:
         By the names of jobs that are not done, why.
     reused
         How many quanta were taken over from an earlier attempt.
+    is_over
+        Whether nothing more will happen; not if it was detached.
     """
 
     run: str
@@ -82,6 +85,7 @@ class Submitted:
     jobs: int
     problems: Mapping[str, str]
     reused: int = 0
+    is_over: bool = True
 
 
 @dataclass(slots=True)
@@ -95,9 +99,10 @@ class _Planned:
     settings: Mapping[str, str]
     taken: TakenOver
 
-    def outcome(self, problems: Mapping[str, str]) -> Submitted:
+    def outcome(self, problems: Mapping[str, str], *, is_over: bool = True) -> Submitted:
         """Return what became of it."""
-        return Submitted(str(self.run), self.folder, len(self.workflow.jobs), problems, len(self.taken.done))
+        reused = len(self.taken.done)
+        return Submitted(str(self.run), self.folder, len(self.workflow.jobs), problems, reused, is_over)
 
 
 def submit(
@@ -128,6 +133,8 @@ def submit(
         If the attempt, or the folder, is there already, or what is to be resumed still runs.
     NotFoundError
         If there is no such engine.
+    UsageError
+        If the run is to be detached and the engine cannot do that.
 
     Notes
     -----
@@ -135,6 +142,8 @@ def submit(
     what they did is merged; the run can be resumed.
     """
     engine = submission.engine if isinstance(submission.engine, Engine) else find_engine(submission.engine)
+    if submission.detach and not engine.detaches:
+        raise UsageError(f"engine {engine.name} runs jobs only as long as 'dbb submit' does: leave out --detach")
     if submission.resume is not None:
         settle(db, submission.resume, dry_run=dry_run)
     for _ in range(_MOST_NUMBERS):
@@ -144,7 +153,7 @@ def submit(
             writer = _checked(db, planned)
             if dry_run:
                 return planned.outcome({})
-            _begin(db, planned)
+            _begin(db, planned, engine, submission)
             break
         except ConflictError:
             if number is None or number == _free_number(db, pipeline, submission):
@@ -153,49 +162,32 @@ def submit(
     else:
         raise ConflictError(f"others took {_MOST_NUMBERS} attempt numbers while this one was planned: try again")
     with held(planned.folder / WORKFLOW):
-        return planned.outcome(_run(db, planned, writer, engine, submission, say))
+        problems = _run(db, planned, writer, engine, submission, say)
+        return planned.outcome(problems, is_over=not submission.detach)
 
 
 def _run(
     db: Any, planned: _Planned, writer: JobWriter, engine: Engine, submission: Submission, say: Say | None
 ) -> Mapping[str, str]:
     """Let an engine run a run that is begun; return what is not done, and why."""
-    taken, jobs = planned.taken, planned.workflow.jobs
-    work = Work(db, writer, jobs, taken, at_once=submission.at_once, retries=submission.retries)
+    work = Work(db, writer, planned.workflow.jobs, planned.taken, settings=planned.settings)
+    work.at_once, work.retries = submission.at_once, submission.retries
     if say is not None:
         work.say = say
-    if taken.run:
-        close_run(db, taken.run, f"resumed as {planned.run}")
+    if planned.taken.run:
+        close_run(db, planned.taken.run, f"resumed as {planned.run}")
     try:
         work.begin()
+        if submission.detach:
+            engine.start(work)
+            return {}
         engine.run(work)
     except BaseException:
         with contextlib.suppress(DbbError):  # what matters is in the folder, and merged when the run is resumed
             work.close("the run was interrupted")
         raise
-    work.close("the run was cancelled" if work.is_cancelled else f"engine {engine.name} did not start it")
+    work.close(f"engine {engine.name} did not start it")
     return work.problems
-
-
-def find_engine(name: str) -> Engine:
-    """Return the engine called `name`.
-
-    Raises
-    ------
-    NotFoundError
-        If no plug-in brings it.
-    PluginError
-        If a plug-in gives something else than engines.
-    """
-    known: dict[str, Engine] = {}
-    for plugin, engines in plugins().each("dbb_engines"):
-        for engine in engines:
-            if not isinstance(engine, Engine):
-                raise PluginError(f"plug-in {plugin} gives {engine!r:.60} as an engine")
-            known[engine.name] = engine
-    if name not in known:
-        raise NotFoundError("engine", name, known, "Engines come from plug-ins: 'dbb plugins' lists them")
-    return known[name]
 
 
 def _free_number(db: Any, pipeline: Pipeline, submission: Submission) -> int | None:
@@ -230,19 +222,19 @@ def _checked(db: Any, planned: _Planned) -> JobWriter:
     return writer
 
 
-def _begin(db: Any, planned: _Planned) -> None:
+def _begin(db: Any, planned: _Planned, engine: Engine, submission: Submission) -> None:
     """Register a run and make its folder; the registry says who has the number, so it comes first."""
     settings = planned.settings
     purpose = Purpose(
         **{name: settings.get(name) for name in _SAID},
         labels=tuple(label.strip() for label in settings.get("label", "").split(",") if label.strip()),
-        values={RUN_FOLDER: str(planned.folder)},
+        values={RUN_FOLDER: str(planned.folder), ENGINE: engine.name},
         archive_path=settings.get("ops_run_dir"),
     )
     begun = False
     try:
         with new_folder(planned.folder) as aside:
-            _keep_plan(aside, planned)
+            _keep_plan(aside, planned, submission)
             begin_run(db, planned.workflow, operator=_operator(settings), purpose=purpose)
             begun = True
     except ConflictError as error:
@@ -258,22 +250,11 @@ def _operator(settings: Mapping[str, str]) -> str:
         return str(os.getuid())
 
 
-def _keep_plan(folder: Path, planned: _Planned) -> None:
-    """Keep with the run what it was planned from."""
+def _keep_plan(folder: Path, planned: _Planned, submission: Submission) -> None:
+    """Keep with the run what it was planned from, and all that whoever attends it later must know."""
     with (folder / WORKFLOW).open("w", encoding="utf-8") as stream:
         stream.writelines(planned.workflow.as_json())
-    (folder / "pipeline.json").write_text(json.dumps(planned.pipeline.as_dict(), indent=1), encoding="utf-8")
+    (folder / PIPELINE).write_text(json.dumps(planned.pipeline.as_dict(), indent=1), encoding="utf-8")
+    how = {"at_once": submission.at_once, "retries": submission.retries, "taken": planned.taken.as_dict()}
+    (folder / SUBMISSION).write_text(json.dumps(how), encoding="utf-8")
     (folder / "jobs").mkdir()
-
-
-def read_submitted(folder: Path) -> Pipeline:
-    """Return the pipeline that a run was planned from.
-
-    Raises
-    ------
-    NotFoundError
-        If the folder of the run is gone.
-    UsageError
-        If something else is in its place.
-    """
-    return read_kept(folder, "pipeline.json", Pipeline.from_dict)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
-from dbb.errors import MissingError, NotFoundError, UsageError
+from dbb.errors import UsageError
 from dbb.pipeline.workflow import InputFile, Instance, Workflow
 from dbb.registry import Database
 from dbb.runs.alive import check_nobody_runs
-from dbb.runs.begin import attempt_values
 from dbb.runs.control import JobMark, mark_steps
+from dbb.runs.engines import engine_of
+from dbb.runs.kept import WORKFLOW, read_kept, run_folder
 from dbb.runs.merge import merge
 from dbb.runs.resume import FinishedStep, KeptFile, finished_steps
 
-T = TypeVar("T")
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 
@@ -46,6 +44,25 @@ class TakenOver:
             return one
         return one._replace(filename=kept.filename + kept.compression, source={"relpath": kept.relpath})
 
+    def as_dict(self) -> dict[str, object]:
+        """Return what JSON holds."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TakenOver:
+        """Make it of what JSON made of `as_dict`.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If that is something else.
+        """
+        done = {
+            int(wrapnum): FinishedStep(**{**step, "files": tuple(KeptFile(**one) for one in step["files"])})
+            for wrapnum, step in data["done"].items()
+        }
+        return cls(data["run"], done, {name: KeptFile(**one) for name, one in data["files"].items()})
+
     @property
     def remark(self) -> str:
         """What the registry says of such a quantum."""
@@ -69,7 +86,7 @@ def settle(db: Database, run: str, *, dry_run: bool = False) -> None:
         If it still runs.
     """
     folder = run_folder(db, run)
-    check_nobody_runs(folder, run)
+    check_nobody_runs(folder, run, engine_of(db, run))
     if not dry_run and (folder / "jobs").is_dir():
         merge(db, [folder / "jobs"], final=True)
 
@@ -87,7 +104,7 @@ def take_over(db: Database, old: str, workflow: Workflow) -> TakenOver:
     UsageError
         If it is of another request or unit, or its folder does not hold its plan.
     """
-    said, olds = read_kept(run_folder(db, old), "workflow.json", _old_steps)
+    said, olds = read_kept(run_folder(db, old), WORKFLOW, _old_steps)
     for key in ("reqnum", "unitname"):
         if said[key] != workflow.run[key]:
             raise UsageError(f"{old} is of {key} {said[key]}, the new run of {workflow.run[key]}: not the same")
@@ -128,41 +145,6 @@ def _old_steps(data: Any) -> tuple[Mapping[str, Any], dict[_Key, _OldStep]]:
         )
         for one in data["instances"]
     }
-
-
-def read_kept(folder: Path, name: str, make: Callable[[Any], T]) -> T:
-    """Return what `make` makes of the JSON in a file that ``dbb submit`` left in the folder of a run.
-
-    Raises
-    ------
-    NotFoundError
-        If the file, or the folder, is gone.
-    UsageError
-        If something else is in it.
-    """
-    try:
-        return make(json.loads((folder / name).read_text(encoding="utf-8")))
-    except OSError as error:
-        raise NotFoundError("folder of a run", str(folder), hint=f"Its {name} cannot be read: {error}") from error
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        why = f"{type(error).__name__}: {str(error)[:200]}"
-        raise UsageError(f"{folder / name} is not what 'dbb submit' wrote there ({why})") from error
-
-
-def run_folder(db: Database, run: str) -> Path:
-    """Return the folder of a run.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no such run.
-    MissingError
-        If it was not submitted by ``dbb submit``.
-    """
-    folder = attempt_values(db, run).get("run_folder")
-    if folder is None:
-        raise MissingError(f"run {run} has no folder: 'dbb submit' did not start it")
-    return Path(folder)
 
 
 def _drop_those_that_are_needed(

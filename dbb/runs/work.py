@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from dbb.config import absolute_url
 from dbb.engine import EngineJob
 from dbb.errors import DbbError
 from dbb.pipeline.workflow import Job
@@ -19,16 +22,22 @@ from dbb.runs.takeover import TakenOver
 
 Say = Callable[[str, int, int], None]
 """Takes a line, how many jobs have ended, and how many there are."""
+_REPORTS = "ended.jsonl"
+"""What was reported of jobs, a line each: for whoever attends the run after this process."""
 _log = logging.getLogger(__name__)
 
 
 class Work:
     """A run under way, as an engine sees it."""
 
+    at_once = 1
+    retries = 0
+
     def __init__(
-        self, db: Database, writer: JobWriter, jobs: Sequence[Job], taken: TakenOver, *, at_once: int, retries: int
+        self, db: Database, writer: JobWriter, jobs: Sequence[Job], taken: TakenOver, *, settings: Mapping[str, str]
     ) -> None:
         self._db, self._writer, self._taken = db, writer, taken
+        self.settings = settings
         self._jobs = {job.name: job for job in jobs}
         self._followers: dict[str, list[str]] = {name: [] for name in self._jobs}
         for job in jobs:
@@ -38,10 +47,19 @@ class Work:
         self.jobs: Sequence[EngineJob] = [
             EngineJob(job.name, tuple(job.after), job.resources) for job in _in_order(jobs)
         ]
-        self.at_once, self.retries = at_once, retries
         self.say: Say = lambda _, __, ___: None
         self.problems: dict[str, str] = {}
         self._done: set[str] = set()
+
+    @property
+    def run(self) -> str:
+        """The name of the run; see `EngineWork`."""
+        return self._writer.run
+
+    @property
+    def registry(self) -> str:
+        """The URL of the registry; see `EngineWork`."""
+        return absolute_url(self._db.url, Path.cwd())
 
     @property
     def folder(self) -> Path:
@@ -59,6 +77,17 @@ class Work:
             self._taken.mark(self._db, self._writer.run)
         ready = {name: JobMark("ready") for name, waiting in self._open.items() if not waiting}
         mark_jobs(self._db, self._writer.run, ready)
+
+    def restore(self) -> None:
+        """Know what was reported before, by another process; its last report may be new to it."""
+        path = self.folder / _REPORTS
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            with contextlib.suppress(ValueError):  # a line that a kill has cut off: that job is reported once more
+                report = json.loads(line)
+                if report["problem"]:
+                    self._lose(report["job"], report["problem"])
+                else:
+                    self._win(report["job"])
 
     def prepare(self, name: str) -> Path | None:
         """Write the file of a job; see `EngineWork`."""
@@ -80,41 +109,57 @@ class Work:
         except DbbError as error:
             _log.warning("what jobs record waits for the registry: %s", error)  # it is kept in their folders
 
+    def attendant(self) -> Sequence[str]:
+        """Return the command line that attends this run; see `EngineWork`."""
+        return [sys.executable, "-m", "dbb_cli", "attend", self.run]
+
+    def is_over(self, name: str) -> bool:
+        """Whether a job has ended or never will begin; see `EngineWork`."""
+        return name in self._done or name in self.problems
+
     def ended(self, name: str, problem: str = "") -> None:
         """Note the end of a job, and what that means for others; see `EngineWork`."""
+        if self.is_over(name):
+            return
         self._merge([name], final=True)
         if problem:
             problem = job_reason(self._db, self._writer.run, name) or problem
-            self._give_up(name, problem)
+            marks = {name: JobMark("failed", problem)}
+            marks |= dict.fromkeys(self._lose(name, problem), JobMark("blocked", f"job {name} is not done"))
         else:
-            self._done.add(name)
+            marks = dict.fromkeys(self._win(name), JobMark("ready"))
+        mark_jobs(self._db, self._writer.run, marks)
+        with (self.folder / _REPORTS).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"job": name, "problem": problem}) + "\n")
         self.say(f"{name}: {problem or 'succeeded'}", len(self._done) + len(self.problems), len(self._jobs))
-        if problem:
-            return
-        ready = {}
-        for follower in self._followers[name]:
-            self._open[follower].discard(name)
-            if not self._open[follower] and follower not in self.problems:
-                ready[follower] = JobMark("ready")
-        mark_jobs(self._db, self._writer.run, ready)
 
     def close(self, why: str) -> None:
-        """Note of jobs that were never started why they never will be."""
+        """Note of jobs that were never started why they never will be, unless the run was cancelled."""
+        why = "the run was cancelled" if self.is_cancelled else why
         left = [name for name in self._jobs if name not in self._done and name not in self.problems]
         mark_jobs(self._db, self._writer.run, dict.fromkeys(left, JobMark("blocked", why)))
         self.problems |= dict.fromkeys(left, why)
 
-    def _give_up(self, name: str, problem: str) -> None:
+    def _win(self, name: str) -> list[str]:
+        """Note that a job is done; return those that may begin now."""
+        self._done.add(name)
+        ready = []
+        for follower in self._followers[name]:
+            self._open[follower].discard(name)
+            if not self._open[follower] and not self.is_over(follower):
+                ready.append(follower)
+        return ready
+
+    def _lose(self, name: str, problem: str) -> list[str]:
+        """Note that a job is not done; return those that never will begin."""
         self.problems[name] = problem
-        marks = {name: JobMark("failed", problem)}
         lost = [name]
         for one in lost:
             for follower in self._followers[one]:
-                if follower not in self.problems:
+                if not self.is_over(follower):
                     self.problems[follower] = f"blocked by {name}"
-                    marks[follower] = JobMark("blocked", f"job {name} is not done")
                     lost.append(follower)
-        mark_jobs(self._db, self._writer.run, marks)
+        return lost[1:]
 
     def _merge(self, names: Sequence[str], *, final: bool) -> None:
         folders = [folder for name in names if (folder := self._writer.path(self._jobs[name]).parent).is_dir()]

@@ -303,6 +303,20 @@ def test_a_workflow_as_json_has_what_its_dictionary_has() -> None:
     assert set(whole) == {"schema", "run", "instances", "jobs", "modules"}
 
 
+def test_a_workflow_is_the_same_after_a_stay_in_json() -> None:
+    coads = coadds(wrapper={"mapper": "hsc", "job_repo_dir": "repo", "untar_files": "list.calexps.calexp"})
+    workflow = made(**settings("calib", "coadd", module={"calib": calexps(), "coadd": coads}))
+    again = Workflow.from_dict(json.loads("".join(workflow.as_json())))
+    assert again == workflow
+    assert again.as_dict() == workflow.as_dict()
+
+
+def test_a_workflow_of_another_schema_is_refused() -> None:
+    content = made(**settings("calib", module={"calib": calexps()})).as_dict()
+    with pytest.raises(ValueError, match="its schema is 99"):
+        Workflow.from_dict({**content, "schema": 99})
+
+
 def test_large_blocks_are_kept_apart_by_one_empty_job_instead_of_a_dependency_for_each_pair() -> None:
     blocks = {name: {"modulelist": name, "divide_jobs_by": "visit"} for name in ("one", "two")}
     modules = {name: {**module(wrapperloop="visit"), "modnamepat": "${modulename}_${visit}"} for name in blocks}

@@ -11,6 +11,7 @@ from dbb.hookspecs import hookimpl
 
 MODULES = {
     "archive": "archive",
+    "attend": "submit",
     "cancel": "submit",
     "certify-calibrations": "calibrations",
     "check": "pipelines",

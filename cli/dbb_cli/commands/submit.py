@@ -1,4 +1,4 @@
-"""``dbb submit`` and ``dbb cancel``: start a run, and end one."""
+"""``dbb submit``, ``dbb attend`` and ``dbb cancel``: start a run, look after it, and end one."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from dbb_cli.commands.pipelines import set_option
 from dbb_cli.options import dry_run_option, open_registry, registry_option
 from dbb_cli.output import shown
+
+if TYPE_CHECKING:
+    from dbb.runs.submit import Submitted
 
 _CANCELLED = 1
 
@@ -29,6 +33,7 @@ _CANCELLED = 1
 )
 @click.option("--retries", type=click.IntRange(min=0), default=0, show_default=True, help="Start a failed job again.")
 @click.option("--resume", metavar="RUN", help="A new attempt of RUN that takes over what it finished.")
+@click.option("--detach", is_flag=True, help="Give the run to its engine and return; 'dbb attend' looks after it.")
 @registry_option
 @dry_run_option
 def submit(
@@ -39,6 +44,7 @@ def submit(
     at_once: int | None,
     retries: int,
     resume: str | None,
+    detach: bool,
     registry: str | None,
     dry_run: bool,
 ) -> int:
@@ -58,9 +64,9 @@ def submit(
     """
     from dbb.pipeline import read_pipeline
     from dbb.pipeline.reading import parse_settings, with_settings
-    from dbb.runs.submit import Submission, read_submitted
+    from dbb.runs.kept import read_submitted, run_folder
+    from dbb.runs.submit import Submission
     from dbb.runs.submit import submit as start
-    from dbb.runs.takeover import run_folder
 
     if submit_file is None and resume is None:
         raise click.UsageError("give a submit file, or --resume RUN")
@@ -71,17 +77,40 @@ def submit(
             pipeline = with_settings(read_submitted(run_folder(opened, resume or "")), parse_settings(settings))
         for problem in pipeline.problems:
             click.echo(shown(str(problem)), err=True)
-        wanted = Submission(engine, workdir, at_once or os.cpu_count() or 1, retries, resume)
+        wanted = Submission(engine, workdir, at_once or os.cpu_count() or 1, retries, resume, detach)
         with _terminable(), _progress() as say:
             done = start(opened, pipeline, wanted, dry_run=dry_run, say=say)
-    reused = f", {done.reused} quanta taken over" if done.reused else ""
     if dry_run:
-        click.echo(f"{done.run}: {done.jobs} jobs would run in {done.folder}{reused}")
+        click.echo(f"{done.run}: {done.jobs} jobs would run in {done.folder}{_reused(done)}")
         return 0
-    click.echo(f"{done.run}: {done.jobs - len(done.problems)} of {done.jobs} jobs succeeded{reused}")
-    for name, why in done.problems.items():
-        click.echo(f"{name}: {why}", err=True)
-    return 3 if done.problems else 0
+    if not done.is_over:
+        click.echo(
+            f"{done.run}: {done.jobs} jobs are with {engine}{_reused(done)}; 'dbb attend {done.run}' looks after it"
+        )
+        return 0
+    return _print_outcome(done)
+
+
+@click.command()
+@click.argument("run")
+@registry_option
+def attend(run: str, registry: str | None) -> int:
+    """Look after RUN, which was detached or whose 'dbb submit' was killed, until it is over.
+
+    What its jobs do is merged, and job files are written for those that can start. When this is interrupted, the run
+    goes on. Only engines that work by themselves, as batch systems do, have such runs.
+
+    \b
+    Example:
+      dbb attend Ht0_r11p95
+
+    Exit codes: 0 all jobs succeeded, 3 some did not, 4 somebody attends it or it is over, 130 interrupted.
+    """
+    from dbb.runs.attend import attend as look_after
+
+    with open_registry(registry) as opened, _terminable(), _progress() as say:
+        done = look_after(opened, run, say=say)
+    return _print_outcome(done)
 
 
 @click.command()
@@ -100,6 +129,17 @@ def cancel(run: str, registry: str | None, dry_run: bool) -> None:
     with open_registry(registry) as opened:
         running = cancel_run(opened, run, dry_run=dry_run)
     click.echo(f"{run}: {running} tasks {'would be' if dry_run else 'were'} ended")
+
+
+def _reused(done: Submitted) -> str:
+    return f", {done.reused} quanta taken over" if done.reused else ""
+
+
+def _print_outcome(done: Submitted) -> int:
+    click.echo(f"{done.run}: {done.jobs - len(done.problems)} of {done.jobs} jobs succeeded{_reused(done)}")
+    for name, why in done.problems.items():
+        click.echo(f"{name}: {why}", err=True)
+    return 3 if done.problems else 0
 
 
 @contextmanager
