@@ -20,8 +20,19 @@ from dbb.runs.takeover import TakenOver
 from dbb.runs.work import Say, Work
 
 
-def attend(db: Database, run: str, *, say: Say | None = None) -> Submitted:
+def attend(db: Database, run: str, *, dry_run: bool = False, say: Say | None = None) -> Submitted:
     """Attend a run until it is over; return what became of it.
+
+    Parameters
+    ----------
+    db
+        The registry.
+    run
+        Its name.
+    dry_run
+        Only see whether that would go; `Submitted.problems` are those so far.
+    say
+        Takes a line for each job that ends.
 
     Raises
     ------
@@ -52,9 +63,10 @@ def attend(db: Database, run: str, *, say: Say | None = None) -> Submitted:
         work, workflow, taken = _reopen(db, folder)
         if say is not None:
             work.say = say
-        engine.attend(work)
-        work.close(f"engine {engine.name} did not start it")
-    return Submitted(work.run, folder, len(workflow.jobs), work.problems, len(taken.done))
+        if not dry_run:
+            engine.attend(work)
+            work.close(f"engine {engine.name} did not start it")
+    return Submitted(work.run, folder, len(workflow.jobs), work.problems, len(taken.done), is_over=not dry_run)
 
 
 def _reopen(db: Database, folder: Path) -> tuple[Work, Workflow, TakenOver]:

@@ -94,7 +94,8 @@ def submit(
 @click.command()
 @click.argument("run")
 @registry_option
-def attend(run: str, registry: str | None) -> int:
+@dry_run_option
+def attend(run: str, registry: str | None, dry_run: bool) -> int:
     """Look after RUN, which was detached or whose 'dbb submit' was killed, until it is over.
 
     What its jobs do is merged, and job files are written for those that can start. When this is interrupted, the run
@@ -109,7 +110,12 @@ def attend(run: str, registry: str | None) -> int:
     from dbb.runs.attend import attend as look_after
 
     with open_registry(registry) as opened, _terminable(), _progress() as say:
-        done = look_after(opened, run, say=say)
+        done = look_after(opened, run, dry_run=dry_run, say=say)
+    if dry_run:
+        click.echo(
+            f"{done.run}: would be looked after; {len(done.problems)} of {done.jobs} jobs have failed or are blocked"
+        )
+        return 0
     return _print_outcome(done)
 
 
