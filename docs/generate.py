@@ -1,5 +1,5 @@
 # ruff: noqa: INP001  # a script, no package
-"""Write the pages that follow from the program, cli.md and those of cameras, with ``python docs/generate.py``."""
+"""Write the pages that follow from the program, the command, cameras, a picture, with ``python docs/generate.py``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 
 import click
 
+from dbb.pipeline import plan, read_pipeline
+from dbb.pipeline.graph import graph_of
+from dbb.pipeline.picture import draw
 from dbb.plugins import plugins
 from dbb_cli import commands
 from dbb_cli.main import cli
@@ -21,7 +24,13 @@ _HELP = ["-h", "--help"]  # click keeps the first help option that a command is 
 def pages() -> dict[str, str]:
     """Return the text of each page by its file name."""
     cameras = {f"{name}.md": "\n".join(_filetypes(name)) for name in ("decam", "hsc")}
-    return {"cli.md": "\n".join(_reference())} | cameras
+    return {"cli.md": "\n".join(_reference()), "two_blocks.svg": _picture("two_blocks")} | cameras
+
+
+def _picture(example: str) -> str:
+    """Return what ``dbb plan --graph`` draws of an example."""
+    workflow = plan(read_pipeline(FOLDER.parent / f"examples/{example}.wcl"))
+    return "".join(draw(workflow, graph_of(workflow)))
 
 
 def _reference() -> Iterator[str]:

@@ -57,7 +57,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["cli.md", "decam.md", "hsc.md"])
+@pytest.mark.parametrize("name", ["cli.md", "decam.md", "hsc.md", "two_blocks.svg"])
 def test_a_generated_page_is_up_to_date(name: str, generator: ModuleType) -> None:
     assert page(name) == generator.pages()[name], "run python docs/generate.py"
 

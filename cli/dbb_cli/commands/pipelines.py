@@ -23,35 +23,56 @@ set_option = click.option(
 @click.command()
 @submit_argument
 @set_option
+@click.option(
+    "--graph",
+    type=click.Path(path_type=Path),
+    metavar="FILE.svg",
+    help="Draw the jobs into this file, and list nothing.",
+)
 @registry_option
 @format_option
 @click.pass_context
-def plan(ctx: click.Context, submit: Path, settings: tuple[str, ...], registry: str | None, form: str) -> None:
+def plan(
+    ctx: click.Context,
+    submit: Path,
+    settings: tuple[str, ...],
+    graph: Path | None,
+    registry: str | None,
+    form: str,
+) -> None:
     """Show what SUBMIT would run: quanta with their files and command lines, and the jobs they are in.
 
     Queries are asked, query programs run in a folder of their own, and nothing else is written. A registry is needed
-    only where a section asks it.
+    only where a section asks it. With --graph the jobs become a picture, with arrows for what waits for what; many jobs
+    of one kind are drawn as one box.
 
     \b
     Examples:
       dbb plan coadd.wcl --set attnum=95
       dbb plan coadd.wcl --set tract=0 --format json
+      dbb plan coadd.wcl --graph coadd.svg
     """
     from dbb.pipeline import plan as make_plan
     from dbb.pipeline import read_pipeline
+    from dbb.pipeline.picture import check_name, write_graph
     from dbb.pipeline.reading import parse_settings
 
+    if graph is not None:
+        check_name(graph)
     pipeline = read_pipeline(submit, parse_settings(settings))
     for problem in pipeline.problems:
         click.echo(shown(str(problem)), err=True)
     with progress("quanta") as report:
         workflow = make_plan(pipeline, lambda: ctx.with_resource(open_registry(registry)), progress=report)
-    if form == "json":
+    if graph is not None:
+        write_graph(workflow, graph)
+    elif form == "json":
         for piece in workflow.as_json():
             click.echo(piece, nl=False)
+        return
     else:
         print_rows(_rows(workflow), form, ("wrapnum", "module", "loop", "job", "in", "out", "command"))
-        click.echo(f"{len(workflow.instances)} quanta in {len(workflow.jobs)} jobs", err=True)
+    click.echo(f"{len(workflow.instances)} quanta in {len(workflow.jobs)} jobs", err=True)
 
 
 @click.command()
