@@ -10,12 +10,14 @@ READY := $(VENV)/.ready
 GEN3 := .venv-gen3
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo demo-hsc test lint format bench bench-gen3 wheel clean
+.PHONY: help setup demo demo-hsc pool slurm test lint format bench bench-gen3 wheel clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo        make a small survey, register it, lay out a job and read it back'
 	@echo 'make demo-hsc    the run of DMTN-050 with simulated HSC images: a few minutes, in build/demo-hsc'
+	@echo 'make pool        start a personal HTCondor pool in build/pool: docs/engines.md'
+	@echo 'make slurm       start a Slurm of one node in build/slurm'
 	@echo 'make test        run all tests, JOBS=$(JOBS) at a time'
 	@echo 'make lint        check style, format, types and the direction of imports'
 	@echo 'make format      format the code and mend what ruff can mend'
@@ -43,6 +45,12 @@ demo: $(READY)
 
 demo-hsc: $(READY)
 	$(BIN)/python examples/hsc/demo.py
+
+pool: $(READY)
+	$(BIN)/python examples/engines/condor_pool.py start build/pool
+
+slurm: $(READY)
+	$(BIN)/python examples/engines/slurm_cluster.py start build/slurm
 
 test: $(READY)
 	$(BIN)/pytest --numprocesses $(JOBS)
@@ -72,4 +80,6 @@ wheel: $(READY)
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean:
+	@[ ! -e build/pool ] || "$(PYTHON)" examples/engines/condor_pool.py stop build/pool
+	@[ ! -e build/slurm ] || "$(PYTHON)" examples/engines/slurm_cluster.py stop build/slurm
 	rm -rf $(VENV) $(GEN3) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
