@@ -180,8 +180,10 @@ class CondorPool:
         noted.write_text(str(port))
         names = {name: getattr(self.programs, name) for name in ("release", "bin", "sbin", "libexec")}
         self.config.write_text(_CONFIG.format(folder=self.folder, port=port, domain=_DOMAIN, cpus=cpus, **names))
-        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in self.environ.items())
-        (self.folder / "env.sh").write_text(exports)
+        programs = shlex.quote(f"{self.programs.bin}{os.pathsep}{self.programs.sbin}")
+        (self.folder / "env.sh").write_text(
+            f"export CONDOR_CONFIG={shlex.quote(str(self.config))}\nexport PATH={programs}:$PATH\n"
+        )
 
     def _make_token(self) -> None:
         """Make the key that the pool signs with, and a token for whom it runs as."""
