@@ -30,11 +30,14 @@ class EngineJob:
         Names of jobs that must have ended well before.
     resources
         What it asks for, as the pipeline says it: ``request_cpus``, ``request_memory`` in MB, …
+    modules
+        The modules whose quanta it runs, in order.
     """
 
     name: str
     after: tuple[str, ...] = ()
     resources: Mapping[str, str] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
 
 
 class EngineWork(Protocol):

@@ -206,6 +206,10 @@ class JobWriter:
         found = find_inputs(self._db, wanted.values(), self.run)
         return {name: found[one.filename] for name, one in wanted.items()}
 
+    def modules_of(self, job: Job) -> tuple[str, ...]:
+        """Return the modules of a job in the order in which they run."""
+        return tuple(dict.fromkeys(one.module for one in self._workflow.instances_of(job)))
+
     def path(self, job: Job) -> Path:
         """Return where the file of a job is."""
         return self.folder / "jobs" / job.name / "job.json"

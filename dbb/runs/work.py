@@ -45,7 +45,7 @@ class Work:
                 self._followers[name].append(job.name)
         self._open = {name: set(job.after) for name, job in self._jobs.items()}
         self.jobs: Sequence[EngineJob] = [
-            EngineJob(job.name, tuple(job.after), job.resources) for job in _in_order(jobs)
+            EngineJob(job.name, tuple(job.after), job.resources, writer.modules_of(job)) for job in _in_order(jobs)
         ]
         self.say: Say = lambda _, __, ___: None
         self.problems: dict[str, str] = {}

@@ -1,0 +1,145 @@
+"""Looks after a run that DAGMan works off: brings what its jobs did into the registry, and gets the next ones ready."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from dbb.engine import EngineWork
+from dbb.errors import DbbError
+from dbb_plugins.htcondor import pool
+from dbb_plugins.htcondor.nodelog import NodeLog
+from dbb_plugins.htcondor.places import Places
+
+_TICK, _LOOK, _ASK = 0.05, 1.0, 5.0
+_PATIENCE = 60.0
+"""Seconds that jobs have to leave the queue when a run is interrupted."""
+_SAY_AGAIN = 60.0
+_log = logging.getLogger(__name__)
+
+
+class Attendant:
+    """Attends one run.
+
+    Everything that it decides from is on disk or in the registry before the note that told of it goes: another may go
+    on at any point.
+    """
+
+    def __init__(self, work: EngineWork) -> None:
+        self._work, self._places = work, Places(work.folder)
+        self._jobs = {job.name: job for job in work.jobs}
+        self._followers: dict[str, list[str]] = {name: [] for name in self._jobs}
+        for job in work.jobs:
+            for name in job.after:
+                self._followers[name].append(job.name)
+        self._nodes = NodeLog(self._places.folder / f"{work.run}.dag.nodes.log")
+        self._lock = self._places.folder / f"{work.run}.dag.lock"
+        self._looked = self._asked = self._warned = float("-inf")
+
+    def prepare(self, names: Iterable[str]) -> None:
+        """Get jobs ready whose turn it is, and those after them if there is nothing to run."""
+        ready = deque(names)
+        while ready:
+            name = ready.popleft()
+            if not self._is_next(name) or self._places.told(name):
+                continue
+            try:
+                path = self._work.prepare(name)
+            except (DbbError, OSError) as error:
+                self._work.ended(name, str(error))
+                continue
+            if path is None:
+                self._work.ended(name)
+                ready.extend(self._followers[name])
+            self._places.tell(name, "skip" if path is None else "run")
+
+    def attend(self) -> None:
+        """Attend the run until no job is left that can start and DAGMan is gone."""
+        while True:
+            try:
+                if self._work.is_cancelled:
+                    self.end_all("the run was cancelled", patience=float("inf"))
+                    return
+                if not self._take_notes():
+                    if self._is_over():
+                        return
+                    time.sleep(_TICK)
+            except DbbError as error:  # the registry is away: notes wait, and so does DAGMan
+                self._warn(f"{self._work.run} waits: {error}")
+                time.sleep(_LOOK)
+
+    def end_all(self, why: str, *, patience: float = _PATIENCE) -> None:
+        """Take all jobs out of the queue, wait until they have ended, and report them."""
+        limit = time.monotonic() + patience
+        asked = False
+        while time.monotonic() < limit:
+            try:
+                if not pool.read_queue(self._work.folder):
+                    self._report_rest(why)
+                    return
+                if not asked:
+                    pool.remove(self._work.folder, f"dbb: {why}")
+                    asked = True
+            except DbbError as error:
+                self._warn(f"the jobs of {self._work.run} could not be ended yet: {error}")
+            time.sleep(_LOOK / 4)
+        _log.warning("jobs of %s may still be in the queue of HTCondor: end them with dbb cancel", self._work.run)
+
+    def _is_next(self, name: str) -> bool:
+        over = self._work.is_over
+        return not over(name) and all(over(before) for before in self._jobs[name].after)
+
+    def _take_notes(self) -> bool:
+        """Report the jobs of which there are notes; return whether there were any."""
+        notes = self._places.notes()
+        known = [name for name in notes if name in self._jobs]
+        fresh = [name for name in known if not self._work.is_over(name)]
+        if len(fresh) > 1:
+            self._work.collect(fresh)  # at once, so that little is left for each
+        for name in fresh:
+            note = notes[name]
+            log = self._work.folder / "jobs" / name / f"run.{note.retry + 1}.log"
+            self._work.ended(name, f"{note.problem}; see {log}" if note.problem else "")
+        for name in known:
+            self.prepare(self._followers[name])
+        for name in notes:
+            self._places.acknowledge(name)
+        return bool(notes)
+
+    def _is_over(self) -> bool:
+        """Whether the run is over; while it is not, bring in what jobs do."""
+        now = time.monotonic()
+        over = all(self._work.is_over(name) for name in self._jobs)
+        if now - self._looked >= _LOOK and not over:
+            self._looked = now
+            self._work.collect(self._nodes.running())
+        if now - self._asked < (_LOOK if over or not self._lock.exists() else _ASK):
+            return False
+        self._asked = now
+        try:
+            queue = pool.read_queue(self._work.folder)
+        except pool.PoolError as error:
+            self._warn(f"{self._work.run} waits: {error}")
+            return over
+        for one in queue:
+            if not one.name and one.reason:
+                self._warn(f"DAGMan of {self._work.run}, job {one.cluster}, is held: {one.reason}")
+        if not queue and not over:
+            self._take_notes()
+            self._report_rest("DAGMan is gone from the queue of HTCondor")
+        return not queue
+
+    def _report_rest(self, why: str) -> None:
+        """Report the jobs that had begun when all was taken out of the queue."""
+        self._nodes.running()
+        for name in self._jobs:
+            begun = any((self._work.folder / "jobs" / name).glob("events.*.jsonl"))
+            if begun and not self._work.is_over(name):
+                self._work.ended(name, "" if name in self._nodes.succeeded else why)
+
+    def _warn(self, text: str) -> None:
+        if time.monotonic() - self._warned >= _SAY_AGAIN:
+            self._warned = time.monotonic()
+            _log.warning("%s", text)
