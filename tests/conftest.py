@@ -1,7 +1,11 @@
-"""Fixtures that all tests may use. With ``CI=true`` what cannot run fails; elsewhere it is skipped with the reason."""
+"""Fixtures that all tests may use. With ``CI=true`` what cannot run fails; elsewhere it is skipped with the reason.
+
+Batch systems are skipped even then: not every machine can have them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,6 +14,7 @@ from typing import Any, NoReturn
 
 import hypothesis
 import pytest
+from batch_systems import EngineError, PoolForTests, SlurmCluster, run_pool, run_slurm
 from throwaway_postgres import NoPostgresError, PostgresServer, run_postgres
 
 _PROJECT = Path(__file__).resolve().parents[1]
@@ -26,6 +31,13 @@ def pytest_configure() -> None:
         return
     if shutil.disk_usage(_MEMORY).free >= _ENOUGH:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a batch system, so that it can be run alone or left out."""
+    for item in items:
+        if isinstance(item, pytest.Function) and {"condor_pool", "slurm"} & set(item.fixturenames):
+            item.add_marker("engines")
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +90,37 @@ def gen2_src() -> Path:
     if missing:
         pytest.fail(f"GEN2_SRC={named} lacks the folders {', '.join(missing)}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def _pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoolForTests]:
+    """One for each process of pytest-xdist, so that no test loses its pool by another that crashes it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            pool = stack.enter_context(run_pool(tmp_path_factory.mktemp("condor")))
+        except EngineError as error:
+            pytest.skip(str(error))
+        yield pool
+
+
+@pytest.fixture
+def condor_pool(_pool: PoolForTests) -> Iterator[PoolForTests]:
+    """A running HTCondor with an empty queue. Where it cannot be had the test is skipped, with ``CI=true`` too."""
+    yield _pool
+    if not _pool.is_running:
+        _pool.start(lifeline=True)
+    _pool.clear()
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+    """A running Slurm of one node. Where it cannot be had the test is skipped, with ``CI=true`` too."""
+    with contextlib.ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(run_slurm(tmp_path_factory.mktemp("slurm")))
+        except EngineError as error:
+            pytest.skip(str(error))
+        yield cluster
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ class CondorPrograms:
     release: Path
 
 
-def find_condor(cache: Path | None = None) -> CondorPrograms:
+def find_condor(cache: Path | None = None, *, fetch: bool = True) -> CondorPrograms:
     """Return the HTCondor that the PATH leads to, else one from Debian's packages, fetched at the first time.
 
     Parameters
@@ -42,11 +42,13 @@ def find_condor(cache: Path | None = None) -> CondorPrograms:
     cache
         Where fetched programs are kept; by default ``$CONDOR_CACHE``, else a folder of the user's caches. They cannot
         be moved, since each names its libraries.
+    fetch
+        Whether to fetch any.
 
     Raises
     ------
     EngineError
-        If there is none and none can be fetched.
+        If there is none, and none can be fetched or is to be.
     """
     master, submit = shutil.which("condor_master"), shutil.which("condor_submit_dag")
     if master and submit:
@@ -55,6 +57,8 @@ def find_condor(cache: Path | None = None) -> CondorPrograms:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _alone(folder.with_suffix(".lock")):
         if not folder.is_dir():
+            if not fetch:
+                raise EngineError(f"no HTCondor here: `make pool` fetches it, or {_HOW}")
             _fetch(folder)
     return _programs(folder / "usr/bin", folder / "usr/sbin")
 

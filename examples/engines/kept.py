@@ -39,7 +39,7 @@ class Kept:
 
     def __init__(self, folder: Path) -> None:
         self._note, self.output = folder / "keeper.json", folder / "daemon.out"
-        self._lifeline: subprocess.Popen[bytes] | None = None
+        self._keeper: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -61,7 +61,7 @@ class Kept:
         aside = self._note.with_suffix(".new")
         aside.write_text(json.dumps({"pid": keeper.pid, "birth": _birth(keeper.pid)}))
         aside.replace(self._note)
-        self._lifeline = keeper
+        self._keeper = keeper
 
     def wait_until(self, is_up: Callable[[], bool], seconds: float) -> None:
         """Wait until the daemon does its work; end all if it does not."""
@@ -86,23 +86,28 @@ class Kept:
     def wait(self, seconds: float) -> bool:
         """Wait until all has ended; return whether it has."""
         deadline = time.monotonic() + seconds
-        while True:
-            self._reap()
-            if self.pid is None or time.monotonic() >= deadline:
-                return self.pid is None
+        while self.pid is not None and time.monotonic() < deadline:
             time.sleep(0.05)
+        self._reap()
+        return self.pid is None
 
     def kill(self) -> None:
         """End all at once with SIGKILL, as a machine does that loses its power."""
-        kill_family(self.pid)
-        if not self.wait(10):
-            raise EngineError(f"process {self.pid} cannot be killed")
+        left = kill_family(self.pid)
+        deadline = time.monotonic() + _GRACE
+        while left := {one for one in left if _birth(one)}:
+            if time.monotonic() > deadline:
+                raise EngineError(f"processes {sorted(left)} cannot be killed")
+            time.sleep(0.02)
+        self._reap()
 
     def _reap(self) -> None:
-        if self._lifeline is not None and self._lifeline.poll() is not None:
-            if self._lifeline.stdin is not None:
-                self._lifeline.stdin.close()
-            self._lifeline = None
+        """Take note of the end of a keeper that this process started."""
+        if self._keeper is not None and self.pid is None:
+            self._keeper.wait()
+            if self._keeper.stdin is not None:
+                self._keeper.stdin.close()
+            self._keeper = None
 
 
 def run(command: Sequence[str], environ: Mapping[str, str]) -> str:
@@ -125,17 +130,18 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def kill_family(pid: int | None, *, itself: bool = True) -> None:
-    """Stop a process and its descendants, so that none can start another meanwhile, and kill them."""
-    if pid is None:
-        return
+def kill_family(pid: int | None, *, itself: bool = True) -> set[int]:
+    """Stop a process and its descendants, so that none can start another meanwhile, and kill them; return which."""
     stopped: set[int] = set()
+    if pid is None:
+        return stopped
     while left := [one for one in family(pid) if one not in stopped and (itself or one != pid)]:
         for one in left:
             _send(one, signal.SIGSTOP)
         stopped.update(left)
     for one in stopped:
         _send(one, signal.SIGKILL)
+    return stopped
 
 
 def free_port(wish: int | None = None) -> int:
