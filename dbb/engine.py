@@ -118,6 +118,20 @@ class Engine(ABC):
     name: str
     detaches: bool = False
 
+    def check(self, settings: Mapping[str, str]) -> None:  # noqa: B027  # an engine need not have settings
+        """Refuse settings that cannot work; asked before a run is registered.
+
+        Parameters
+        ----------
+        settings
+            What the pipeline says at top level.
+
+        Raises
+        ------
+        DbbError
+            If they cannot work, or something is not installed.
+        """
+
     @abstractmethod
     def run(self, work: EngineWork) -> None:
         """Start every job once those it waits for are done, and return when none is left that can start.

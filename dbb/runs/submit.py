@@ -135,6 +135,8 @@ def submit(
         If there is no such engine.
     UsageError
         If the run is to be detached and the engine cannot do that.
+    DbbError
+        If the engine cannot work with what the pipeline says.
 
     Notes
     -----
@@ -150,6 +152,7 @@ def submit(
         number = _free_number(db, pipeline, submission)
         try:
             planned = _plan(db, pipeline, submission, number)
+            engine.check(planned.settings)
             writer = _checked(db, planned)
             if dry_run:
                 return planned.outcome({})

@@ -45,6 +45,7 @@ from dbb_plugins.butler import dbb_prepare_step
 from dbb_plugins.fits import dbb_gather_metadata
 from dbb_plugins.inputs import dbb_group_inputs, dbb_query_inputs
 from dbb_plugins.local import LocalEngine
+from dbb_plugins.parsl import ParslEngine
 from dbb_plugins.staging import dbb_stage_in, dbb_stage_out
 from dbb_plugins.wcl import dbb_read_pipeline
 
@@ -250,3 +251,9 @@ class TestLocalEngine(EngineContract):
     @pytest.fixture
     def engine(self) -> Engine:
         return LocalEngine()
+
+
+class TestParslEngine(EngineContract):
+    @pytest.fixture
+    def engine(self) -> Engine:
+        return ParslEngine()
