@@ -112,6 +112,17 @@ def condor_pool(_pool: PoolForTests) -> Iterator[PoolForTests]:
     _pool.clear()
 
 
+@pytest.fixture
+def in_pool(condor_pool: PoolForTests, monkeypatch: pytest.MonkeyPatch) -> PoolForTests:
+    """The pool, with this process and those that it starts as clients."""
+    import htcondor2
+
+    for name, value in condor_pool.environ.items():
+        monkeypatch.setenv(name, value)
+    htcondor2.reload_config()
+    return condor_pool
+
+
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
     """A running Slurm of one node. Where it cannot be had the test is skipped, with ``CI=true`` too."""
