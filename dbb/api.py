@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from dbb import ingest
+from dbb import exchange, ingest
 from dbb.errors import NotFoundError
 from dbb.filetypes import Filetype
 from dbb.registry import Database
@@ -22,6 +22,7 @@ from dbb.registry.select import FIXED, FileQuery, overlaps_used, resolve, run_te
 from dbb.registry.tags import tag_runs
 
 if TYPE_CHECKING:
+    from dbb.exchange import Snapshot
     from dbb.ingest.tables import Rows
     from dbb.registry.calibs import Certified
     from dbb.registry.files import Registered
@@ -156,6 +157,20 @@ class Registry(Database):
     def register_live_overlaps(self, skymap: str | os.PathLike[str], *, version: str) -> bool:
         """Have overlaps found from the corners when asked for; see `dbb.ingest.register_live_overlaps`."""
         return ingest.register_live_overlaps(self, skymap, version=version)
+
+    def snapshot(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        where: str | None = None,
+        filetypes: Sequence[str] = (),
+        runs: Sequence[str] = (),
+        overlaps: str | None = None,
+        dry_run: bool = False,
+    ) -> Snapshot:
+        """Write what is chosen of the registry to an SQLite file; see `dbb.exchange.write_snapshot`."""
+        choice = exchange.Choice(where, tuple(filetypes), tuple(runs), overlaps)
+        return exchange.write_snapshot(self, path, choice, dry_run=dry_run)
 
     def overlaps_used(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +28,11 @@ reply_option = click.option(
 def registry_option(function: F) -> F:
     """Add ``--registry``."""
     return click.option("--registry", metavar="URL", help="The registry; else $DBB_REGISTRY or dbb.toml.")(function)
+
+
+def listed(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the names in options that hold some each, with commas between them."""
+    return tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
 
 
 def registry_url(given: str | None) -> str:

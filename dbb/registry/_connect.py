@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from dbb.errors import DbbError, NotFoundError, UsageError
+from dbb.registry.snapshots import IMMUTABLE, file_uri, is_snapshot, refuse_snapshot
 
 BUSY_SECONDS = 30
 _TRIES = 5
@@ -55,6 +55,10 @@ def open_engine(url: str, *, create: bool = False) -> sa.Engine:
         )
     if parsed.database and parsed.database != ":memory:" and not create and not Path(parsed.database).exists():
         raise NotFoundError("registry", url, hint="There is no such file: make one with 'dbb create'")
+    if parsed.database and is_snapshot(path := str(Path(parsed.database).absolute())):
+        frozen = _sqlite_engine(parsed.set(database=file_uri(path), query={"uri": "true", **IMMUTABLE}))
+        frozen.update_execution_options(dbb_snapshot=True)
+        return frozen
     return _sqlite_engine(parsed if create else _readable(parsed))
 
 
@@ -64,8 +68,8 @@ def _readable(url: sa.URL) -> sa.URL:
     if not url.database or url.database == ":memory:" or (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
         return url
     # immutable: SQLite needs no files beside it; but a log that is there holds rows that must not be missed
-    immutable = {} if Path(f"{file}-wal").exists() else {"immutable": "1"}
-    return url.set(database=f"file:{quote(str(file.absolute()))}", query={"uri": "true", "mode": "ro", **immutable})
+    how = {"mode": "ro"} if Path(f"{file}-wal").exists() else IMMUTABLE
+    return url.set(database=file_uri(str(file.absolute())), query={"uri": "true", **how})
 
 
 def _sqlite_engine(url: sa.URL) -> sa.Engine:
@@ -114,9 +118,13 @@ def run_transaction(
 
     Raises
     ------
+    ConflictError
+        If the registry is a snapshot.
     DbbError
         If the database refuses for another reason, or still after several tries.
     """
+    if engine.get_execution_options().get("dbb_snapshot", False):
+        refuse_snapshot(engine)
     began = time.monotonic()
     for attempt in range(1, _TRIES + 1):
         try:

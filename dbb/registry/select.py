@@ -115,7 +115,7 @@ def select_files(
     filetype = db.filetype(query.filetype)
     ranks = rank_runs(conn, query.runs) if query.runs else {}
     order = query.archives or archive_order(archives(conn), ())
-    return filetype, files_statement(db, filetype, _clauses(db, conn, filetype, query), order, ranks, wanted)
+    return filetype, files_statement(db, filetype, file_clauses(db, conn, filetype, query), order, ranks, wanted)
 
 
 def files_statement(
@@ -194,9 +194,10 @@ def _preference(order: Sequence[str]) -> list[sa.ColumnElement[Any]]:
     return [sa.case(ranks, value=file_archive_info.c.archive_name)] if len(ranks) > 1 else []
 
 
-def _clauses(
+def file_clauses(
     db: Database, conn: sa.Connection, filetype: Filetype, query: FileQuery
 ) -> Iterator[sa.ColumnElement[bool]]:
+    """Give the conditions of a question, but for its runs, on desfile and the filetype's metadata table."""
     table, together = db.table(filetype), []
     if query.files:
         yield one_of(desfile.c.id, query.files, db.dialect)

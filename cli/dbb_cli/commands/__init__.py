@@ -36,6 +36,7 @@ MODULES = {
     "register-filetypes": "registry",
     "report": "status",
     "run-job": "jobs",
+    "snapshot": "exchange",
     "status": "status",
     "submit": "submit",
     "tag": "tag",

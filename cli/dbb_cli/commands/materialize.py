@@ -8,14 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dbb_cli.options import dry_run_option, progress, registry_option, reply_option
+from dbb_cli.options import dry_run_option, listed, progress, registry_option, reply_option
 
 if TYPE_CHECKING:
     from dbb.butler import RepoReport, RepoSpec
-
-
-def _listed(texts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(part.strip() for text in texts for part in text.split(",") if part.strip())
 
 
 @click.command()
@@ -117,19 +113,19 @@ def _spec(options: dict[str, Any]) -> RepoSpec:
         raise click.UsageError("nothing to stage: give --dataset at least once")
     if options["outputs"] and not options["output_run"]:
         raise click.UsageError("--outputs needs --output-run, whose names the outputs carry")
-    runs = _listed(options["runs"])
+    runs = listed(options["runs"])
     run = options["output_run"]
     return RepoSpec(
         mapper=options["mapper"],
-        inputs=tuple(InputSpec(name, options["where"], options["ids"], runs) for name in _listed(options["datasets"])),
+        inputs=tuple(InputSpec(name, options["where"], options["ids"], runs) for name in listed(options["datasets"])),
         calibs=CalibSpec(options["calibs"]) if options["calibs"] else None,
         files=(FileSpec(options["skymap"], "deepCoadd/skyMap.pickle"),) if options["skymap"] else (),
-        outputs=OutputSpec(run, _listed(options["outputs"])) if run else None,
+        outputs=OutputSpec(run, listed(options["outputs"])) if run else None,
         stage=options["stage"] or "auto",
         era=options["era"] or "both",
-        archives=_listed(options["archives"]),
+        archives=listed(options["archives"]),
         overlaps=options["overlaps"],
-        refcats=tuple(RefcatSpec(name) for name in _listed(options["refcats"])),
+        refcats=tuple(RefcatSpec(name) for name in listed(options["refcats"])),
     )
 
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import click
 
-from dbb_cli.options import format_option, open_registry, registry_option
+from dbb_cli.options import format_option, listed, open_registry, registry_option
 from dbb_cli.output import print_rows
-
-
-def _listed(texts: tuple[str, ...]) -> list[str]:
-    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
 
 
 @click.command()
@@ -56,13 +52,13 @@ def query_files(
             filetype,
             where=where,
             ids=ids,
-            runs=_listed(runs),
+            runs=listed(runs),
             overlaps=overlaps,
-            order_by=_listed(order_by),
+            order_by=listed(order_by),
             limit=limit,
         )
         names = opened.record_columns(filetype)
-    chosen = [_known(name, names) for name in _listed(columns)] or names
+    chosen = [_known(name, names) for name in listed(columns)] or names
     rows = [{name: values[name] for name in chosen} for values in (record.as_dict() for record in records)]
     print_rows(rows, form, chosen)
     if way is not None:
