@@ -97,8 +97,8 @@ def run_report(db: Database, run: str, *, verbose: bool = False) -> list[Finding
 def _whole(conn: sa.Connection, attempt: BegunRun) -> Finding:
     row = conn.execute(sa.select(task.c.start_time, task.c.end_time).where(task.c.id == attempt.task)).one()
     last = row.end_time if row.end_time is not None else now(conn.dialect.name)
-    elapsed = None if row.start_time is None else _difference(row.start_time, last)
-    return Finding("run", str(attempt.run), attempt.state, None, elapsed, MEANINGS[attempt.state])
+    took = None if row.start_time is None else _difference(row.start_time, last)
+    return Finding("run", str(attempt.run), attempt.state, None, took, MEANINGS[attempt.state])
 
 
 def _difference(start: Any, end: Any) -> float | None:
@@ -107,14 +107,15 @@ def _difference(start: Any, end: Any) -> float | None:
     return None if first is None or last is None else round(max(0.0, last - first), 3)
 
 
-def _elapsed(dialect: str) -> sa.ColumnElement[Any]:
+def elapsed(dialect: str) -> sa.ColumnElement[Any]:
+    """Return how many seconds a task took."""
     difference: Any = task.c.end_time - task.c.start_time
     return sa.func.extract("epoch", difference) if dialect == "postgresql" else difference
 
 
 def _modules(conn: sa.Connection, attempt: int) -> Iterator[Finding]:
     step = pfw_wrapper.c
-    spent = sa.func.sum(_elapsed(conn.dialect.name))
+    spent = sa.func.sum(elapsed(conn.dialect.name))
     rows = conn.execute(
         sa.select(step.modname, task.c.state, sa.func.count(), spent, sa.func.min(step.wrapnum))
         .where(step.pfw_attempt_id == attempt, task.c.id == step.task_id)
@@ -128,12 +129,12 @@ def _modules(conn: sa.Connection, attempt: int) -> Iterator[Finding]:
 
 
 def _slowest(conn: sa.Connection, attempt: int) -> Iterator[Finding]:
-    step, elapsed = pfw_wrapper.c, _elapsed(conn.dialect.name)
+    step, took = pfw_wrapper.c, elapsed(conn.dialect.name)
     rows = conn.execute(
-        sa.select(step.modname, step.wrapnum, step.wrapkeys, task.c.state, elapsed)
+        sa.select(step.modname, step.wrapnum, step.wrapkeys, task.c.state, took)
         .where(step.pfw_attempt_id == attempt, task.c.id == step.task_id)
         .where(task.c.end_time.is_not(None), task.c.start_time.is_not(None))
-        .order_by(elapsed.desc(), step.wrapnum)
+        .order_by(took.desc(), step.wrapnum)
         .limit(_SLOWEST)
     )
     for module, wrapnum, keys, state, spent in rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from dbb.runs.states import (
     SUCCEEDED,
     WAITING,
 )
+from dbb.runs.units import find_campaign
 
 _ENDED = {SUCCEEDED: "DONE", FAILED: "FAIL", BLOCKED: "FAIL", KILLED: "KILL", INCOMPLETE: "FAIL"}
 
@@ -86,20 +88,31 @@ class RunStatus:
         return asdict(self)
 
 
-def run_status(db: Database, run: str | None = None) -> list[RunStatus]:
+def run_status(db: Database, run: str | None = None, *, campaign: str | None = None) -> list[RunStatus]:
     """Return how a run, or each run that was begun, stands, in the order in which they were begun.
+
+    Parameters
+    ----------
+    db
+        The registry.
+    run
+        ``Ht0_r11p95`` or ``r11p95``, or None.
+    campaign
+        Only the runs of this campaign.
 
     Raises
     ------
     NotFoundError, AmbiguousError, UsageError
-        If `run` is none, or several.
+        If `run` is none, or several, or there is no such campaign.
 
     Notes
     -----
-    Four statements. Tasks are counted in an index that has nothing else to read.
+    Five statements, and one to find what is named. Tasks are counted in an index that has nothing else to read.
     """
     with db.read() as conn:
-        chosen = None if run is None else find_run(conn, run).id
+        chosen = [] if run is None else [pfw_attempt.c.id == find_run(conn, run).id]
+        if campaign is not None:
+            chosen.append(find_campaign(conn, campaign))
         rows = _attempts(conn, chosen)
         roots = [row.root for row in rows]
         blocks = _blocks(conn, [row.id for row in rows])
@@ -115,7 +128,7 @@ def run_status(db: Database, run: str | None = None) -> list[RunStatus]:
 _Counts = dict[str, int]
 
 
-def _attempts(conn: sa.Connection, chosen: int | None) -> list[Any]:
+def _attempts(conn: sa.Connection, chosen: Sequence[sa.ColumnElement[bool]]) -> list[Any]:
     attempt, request, setting = pfw_attempt.c, pfw_request.c, pfw_attempt_val.c
     select = (
         sa.select(
@@ -135,7 +148,7 @@ def _attempts(conn: sa.Connection, chosen: int | None) -> list[Any]:
         )
         .order_by(attempt.id)
     )
-    return list(conn.execute(select if chosen is None else select.where(attempt.id == chosen)))
+    return list(conn.execute(select.where(*chosen)))
 
 
 def _blocks(conn: sa.Connection, attempts: list[int]) -> dict[int, list[Any]]:

@@ -238,7 +238,7 @@ def _begin(db: Any, planned: _Planned, engine: Engine, submission: Submission) -
     try:
         with new_folder(planned.folder) as aside:
             _keep_plan(aside, planned, submission)
-            begin_run(db, planned.workflow, operator=_operator(settings), purpose=purpose)
+            begin_run(db, planned.workflow, operator=operator_of(settings), purpose=purpose)
             begun = True
     except ConflictError as error:
         if begun:  # somebody made a folder of this name meanwhile
@@ -246,7 +246,8 @@ def _begin(db: Any, planned: _Planned, engine: Engine, submission: Submission) -
         raise
 
 
-def _operator(settings: Mapping[str, str]) -> str:
+def operator_of(settings: Mapping[str, str]) -> str:
+    """Return who runs a pipeline: whom its settings name, else the user."""
     try:
         return settings.get("operator") or getpass.getuser()
     except (KeyError, OSError, ImportError):  # a user without an entry, as containers have them

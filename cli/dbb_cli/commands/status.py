@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _INTERVAL = 2.0
 watch_option = click.option("--watch", is_flag=True, help="Show it again and again until the run is over.")
+campaign_option = click.option("--campaign", metavar="NAME", help="Instead of RUN: all runs of a campaign.")
 
 _STATUS = (
     *("id", "prj", "pipeline", "campaign", "run", "block", "subblock", "stat", "done", "failed", "jobs", "steps"),
@@ -36,6 +37,7 @@ def _show(
     form: str,
     columns: Sequence[str],
     watch: bool,
+    campaign: str | None = None,
 ) -> None:
     """Print what `ask` gives; with `watch` whenever it changes, until nothing of the run is to come."""
     from dbb.runs.status import run_status
@@ -43,7 +45,7 @@ def _show(
     last: _Rows | None = None
     with open_registry(registry) as opened:
         while True:
-            going_on = watch and any(one.is_open for one in run_status(opened, run))
+            going_on = watch and any(one.is_open for one in run_status(opened, run, campaign=campaign))
             rows = ask(opened)
             if rows != last:
                 if last is not None and sys.stdout.isatty():
@@ -58,10 +60,11 @@ def _show(
 
 @click.command()
 @click.argument("run", required=False)
+@campaign_option
 @watch_option
 @format_option
 @registry_option
-def status(run: str | None, watch: bool, form: str, registry: str | None) -> None:
+def status(run: str | None, campaign: str | None, watch: bool, form: str, registry: str | None) -> None:
     """Show how each run, or RUN, stands.
 
     STAT counts the jobs of the block under way as (held up by a failure/pending/running/total); before the first job
@@ -72,10 +75,17 @@ def status(run: str | None, watch: bool, form: str, registry: str | None) -> Non
     Examples:
       dbb status
       dbb status Ht0_r11p95 --watch
+      dbb status --campaign survey1
     """
     from dbb.runs.status import run_status
 
-    _show(registry, run, lambda opened: [one.as_dict() for one in run_status(opened, run)], form, _STATUS, watch)
+    if run is not None and campaign is not None:
+        raise click.UsageError("give RUN or --campaign, not both")
+
+    def ask(opened: Registry) -> _Rows:
+        return [one.as_dict() for one in run_status(opened, run, campaign=campaign)]
+
+    _show(registry, run, ask, form, _STATUS, watch, campaign)
 
 
 @click.command()
@@ -104,25 +114,34 @@ def job(run: str, verbose: bool, watch: bool, form: str, registry: str | None) -
 
 
 @click.command()
-@click.argument("run")
-@click.option("--verbose", is_flag=True, help="Name each missing file.")
+@click.argument("run", required=False)
+@campaign_option
+@click.option("--verbose", is_flag=True, help="Name each missing file, or each unit that is not done.")
 @watch_option
 @format_option
 @registry_option
-def report(run: str, verbose: bool, watch: bool, form: str, registry: str | None) -> None:
+def report(run: str | None, campaign: str | None, verbose: bool, watch: bool, form: str, registry: str | None) -> None:
     """Report on RUN: steps by module and state, the slowest, failures with their first message, and what is missing.
+
+    On a campaign: units by state and number of attempts, the time of steps and what of it was lost, what failed most.
 
     \b
     Examples:
       dbb report Ht0_r11p95
       dbb report Ht0_r11p95 --verbose --format json
+      dbb report --campaign survey1
     """
+    from dbb.runs.campaign_report import campaign_report
     from dbb.runs.report import run_report
 
     def ask(opened: Registry) -> _Rows:
-        return [one.as_dict() for one in run_report(opened, run, verbose=verbose)]
+        if run is not None:
+            return [one.as_dict() for one in run_report(opened, run, verbose=verbose)]
+        return [one.as_dict() for one in campaign_report(opened, campaign or "", verbose=verbose)]
 
-    _show(registry, run, ask, form, (), watch)
+    if (run is None) == (campaign is None):
+        raise click.UsageError("give RUN, or --campaign NAME")
+    _show(registry, run, ask, form, (), watch, campaign)
 
 
 @click.command()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dbb_cli.commands.campaign import campaign_options, run_table
 from dbb_cli.commands.pipelines import set_option
 from dbb_cli.options import dry_run_option, open_registry, registry_option
 from dbb_cli.output import shown
@@ -34,6 +35,7 @@ _CANCELLED = 1
 @click.option("--retries", type=click.IntRange(min=0), default=0, show_default=True, help="Start a failed job again.")
 @click.option("--resume", metavar="RUN", help="A new attempt of RUN that takes over what it finished.")
 @click.option("--detach", is_flag=True, help="Give the run to its engine and return; 'dbb attend' looks after it.")
+@campaign_options
 @registry_option
 @dry_run_option
 def submit(
@@ -45,6 +47,10 @@ def submit(
     retries: int,
     resume: str | None,
     detach: bool,
+    table: Path | None,
+    attempts: int | None,
+    resubmit: int | None,
+    stop_after: int | None,
     registry: str | None,
     dry_run: bool,
 ) -> int:
@@ -54,11 +60,16 @@ def submit(
     was planned, and for each job its file, record and work folder. With --resume, SUBMIT may be left out: the run's own
     pipeline is planned again.
 
+    With --table, each row (CSV, ECSV, JSON lines or Parquet) is a unit: its columns are settings, as --set gives them.
+    All rows are planned before the first is begun. Attempts are made in the folder --workdir, by default called after
+    the table. Doing it again passes over units that succeeded, waits for those that run, and resumes the others.
+
     \b
     Examples:
       dbb submit coadd.wcl
       dbb submit coadd.wcl --jobs 8 --retries 1 --workdir /scratch/coadd
       dbb submit --resume Ht0_r11p95
+      dbb submit coadd.wcl --table patches.csv --at-once 4 --resubmit 1
 
     Exit codes: 0 all jobs succeeded, 3 some did not, 130 interrupted.
     """
@@ -68,6 +79,16 @@ def submit(
     from dbb.runs.submit import Submission
     from dbb.runs.submit import submit as start
 
+    if table is not None:
+        if resume is not None or detach:
+            raise click.UsageError("--table goes with neither --resume nor --detach")
+        return run_table(
+            submit_file, table, settings=settings, engine=engine, workdir=workdir, jobs=at_once, retries=retries,
+            attempts=attempts, resubmit=resubmit, stop_after=stop_after, registry=registry, dry_run=dry_run,
+            bar=_progress,
+        )  # fmt: skip
+    if (attempts, resubmit, stop_after) != (None, None, None):
+        raise click.UsageError("--at-once, --resubmit and --stop-after go with --table")
     if submit_file is None and resume is None:
         raise click.UsageError("give a submit file, or --resume RUN")
     with open_registry(registry) as opened:
