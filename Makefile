@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 GEN3 := .venv-gen3
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo demo-hsc pool slurm test lint format bench bench-gen3 wheel clean
+.PHONY: help setup demo demo-hsc pool slurm test lint format bench bench-gen3 bench-large bench-check wheel clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,8 +21,10 @@ help:
 	@echo 'make test        run all tests, JOBS=$(JOBS) at a time'
 	@echo 'make lint        check style, format, types and the direction of imports'
 	@echo 'make format      format the code and mend what ruff can mend'
-	@echo 'make bench       measure, print the table and draw the chart'
+	@echo 'make bench       measure everything and bring docs/benchmarks.md up to date'
 	@echo 'make bench-gen3  the same beside the Gen3 Butler, installed into $(GEN3)'
+	@echo 'make bench-large the same with ten million files: hours'
+	@echo 'make bench-check the same small; fails if a ratio is far off'
 	@echo 'make wheel       build the wheel into dist/'
 	@echo 'make setup       only create $(VENV)'
 	@echo 'make clean       remove what these targets made'
@@ -70,6 +72,12 @@ bench: $(READY)
 
 bench-gen3: $(READY) $(GEN3)/.ready
 	$(BIN)/python benchmarks/run.py --gen3 $(GEN3)/bin/python
+
+bench-large: $(READY)
+	$(BIN)/python benchmarks/run.py --size large
+
+bench-check: $(READY)
+	$(BIN)/python benchmarks/run.py --check --work build/bench-check
 
 $(GEN3)/.ready:
 	"$(PYTHON)" -m venv $(GEN3)

@@ -1,14 +1,15 @@
-"""The chart: seconds against inputs, one labelled line for each side."""
+"""The charts: seconds against inputs, a labelled line for each side; and all comparisons, a bar for each side."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
-from report import Results
+from report import Bar, Results
 
 mpl.use("Agg")
 mpl.rcParams["svg.hashsalt"] = "dbb"  # the same results give the same bytes
@@ -23,6 +24,7 @@ STYLES = {
     "gen3-transfer": ("#5b93c9", "-", "Gen3 transfer_from"),
     "gen3-import": ("#8fb8de", "-", "Gen3 import"),
 }
+FLOOR, OURS, PEER = "#555555", "#c1272d", "#5b93c9"
 GAP = 0.055  # of the axis height, between labels
 
 
@@ -68,3 +70,37 @@ def _label(axes: Axes, ends: list[tuple[float, float, str]]) -> None:
             fontweight="bold" if side == "dbb" else "normal",
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "linestyle": ":", "shrinkB": 5},
         )
+
+
+def draw_comparison(bars: Sequence[Bar], folder: Path) -> None:
+    """Write ``comparison.png`` and ``comparison.svg``: by topic, each side's cost as a multiple of the floor."""
+    topics = list(dict.fromkeys(bar.topic for bar in bars))
+    rows: list[Bar | str] = []
+    for topic in topics:
+        rows += [topic, *(bar for bar in bars if bar.topic == topic)]
+    figure, axes = plt.subplots(figsize=(9, 0.27 * len(rows) + 1.1), layout="constrained")
+    for place, row in enumerate(rows):
+        if isinstance(row, str):
+            axes.text(0, place, row, transform=axes.get_yaxis_transform(), va="center", fontweight="bold")
+            continue
+        colour = OURS if row.ours else FLOOR if row.times == 1 else PEER
+        axes.barh(place, row.times - 1e-9, left=1e-9, color=colour, height=0.72)
+        axes.text(row.times * 1.06, place, f"{row.times:.3g} x", va="center", fontsize="small", color=colour)
+    axes.set_yticks(
+        [place for place, row in enumerate(rows) if isinstance(row, Bar)],
+        [row.side for row in rows if isinstance(row, Bar)],
+        fontsize="small",
+    )
+    axes.set_xscale("log")
+    least, most = min(bar.times for bar in bars), max(bar.times for bar in bars)
+    axes.set_xlim(min(0.3, least / 2), most * 4)
+    axes.axvline(1, color=FLOOR, linewidth=0.8, linestyle="--")
+    axes.invert_yaxis()
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} x"))
+    axes.set_title("Cost as a multiple of the least that does the job\n", loc="left", fontweight="bold")
+    axes.text(0, 1.005, "red: dbb; shorter is better", transform=axes.transAxes, color="#555555", va="bottom")
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    for name, extra in (("comparison.png", {"dpi": 140}), ("comparison.svg", {"metadata": {"Date": None}})):
+        figure.savefig(folder / name, **extra)
+    plt.close(figure)

@@ -1,6 +1,6 @@
 """Measure harvesting the outputs of a job beside the floor: the MD5 sums of the same files, alone and with a copy.
 
-    python benchmarks/harvest.py [--files 10000] [--size 500000] [--rounds 3] [--work DIR]
+    python benchmarks/harvest.py [--size small|normal|large] [--files N] [--bytes N] [--rounds N] [--work DIR]
 
 All sides take turns, each as a process of its own, and read the same files, which lie in the page cache. Printed is a
 table of medians, with the rate of each side, what it is of the rate of plain MD5 sums, and what all its processes took
@@ -23,22 +23,12 @@ from pathlib import Path
 
 from environment import make_environment
 from measure import Cost, run
+from part import conclude, filled, parser_of
+from report import Bar, Target, table
 
-ROOT = Path(__file__).parent.parent
 CCDS = 100
 RUN = "Ht0_r20p01"
 CHUNK = 1 << 20
-
-
-def options() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description="Measure harvesting the outputs of a job.")
-    parser.add_argument("--files", type=int, default=10_000, help="number of outputs, a multiple of 100")
-    parser.add_argument("--size", type=int, default=500_000, help="about how many bytes each has")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "benchmarks")
-    parser.add_argument("--floor", nargs=2, metavar=("FOLDER", "COPIES"), help=argparse.SUPPRESS)
-    return parser.parse_args()
 
 
 def header(number: int) -> bytes:
@@ -134,25 +124,33 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, list[Cost]]:
 
 def main() -> None:
     """Measure and print."""
-    given = options()
+    parser = parser_of(__doc__, files=(2_000, 10_000, 10_000), bytes=(500_000, 500_000, 500_000), rounds=(1, 3, 3))
+    parser.add_argument("--floor", nargs=2, metavar=("FOLDER", "COPIES"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
     if given.floor:
         floor(Path(given.floor[0]), given.floor[1])
         return
-    given.work = given.work.absolute()
-    given.work.mkdir(parents=True, exist_ok=True)
+    filled(given)
     folder = Path(tempfile.mkdtemp(prefix="harvest-", dir=given.work))
     try:
-        make_job(folder, given.files, given.size)
+        make_job(folder, given.files, given.bytes)
         costs = measure(given, folder)
     finally:
         shutil.rmtree(folder)
-    base = statistics.median(cost.wall for cost in costs["md5"])
-    total = given.files * given.size / 1e6
-    print(f"{given.files} outputs of {given.size / 1e6:g} MB\n")
-    print("| | s | MB/s | of plain md5 | CPU s |\n|---|---|---|---|---|")
-    for side, some in costs.items():
-        wall, cpu = (statistics.median(values) for values in zip(*((one.wall, one.cpu) for one in some), strict=True))
-        print(f"| {side} | {wall:.2f} | {total / wall:.0f} | {base / wall:.0%} | {cpu:.2f} |")
+    medians = {side: statistics.median(cost.wall for cost in some) for side, some in costs.items()}
+    cpu = {side: statistics.median(cost.cpu for cost in some) for side, some in costs.items()}
+    total = given.files * given.bytes / 1e6
+    rows = [
+        [side, f"{wall:.2f}", f"{total / wall:.0f}", f"{medians['md5'] / wall:.0%}", f"{cpu[side]:.2f}"]
+        for side, wall in medians.items()
+    ]
+    print(f"{given.files} outputs of {given.bytes / 1e6:g} MB (medians).\n")
+    print(table(["", "s", "MB/s", "of plain md5", "CPU s"], rows), end="")
+    rates = {side: 100 * medians["md5"] / medians[side] for side in ("harvest, hard links", "harvest, copies")}
+    held = [Target(f"{side}, of the rate of plain md5", rate, 80, True, "%") for side, rate in rates.items()]
+    topic = f"{given.files} outputs of {given.bytes / 1e6:g} MB registered"
+    bars = [Bar(topic, side, medians[side] / medians["md5"], side.startswith("harvest")) for side in medians]
+    conclude(given, held, bars)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measure merging the events of jobs into a registry, and showing how a large run stands.
 
-    python benchmarks/merge.py [--events 200000] [--tasks 1000000] [--rounds 3] [--work DIR]
+    python benchmarks/merge.py [--size small|normal|large] [--events N] [--tasks N] [--rounds N] [--work DIR]
 
 The floor of the merge is reading the same lines as JSON in one process. All else are commands, from start to exit.
 """
@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from measure import run
-from report import Target, table, verdicts
+from part import conclude, options
+from report import Bar, Target, table
 
 from dbb import Registry
 from dbb.pipeline.workflow import InputFile, Instance, Job, OutputFile, Workflow
@@ -120,7 +121,7 @@ def floor(folder: Path) -> float:
     return time.perf_counter() - start
 
 
-def measure_merge(work: Path, given: argparse.Namespace) -> list[Target]:
+def measure_merge(work: Path, given: argparse.Namespace) -> tuple[list[Target], list[Bar]]:
     """Merge the same events into the same registry again and again; print how long it takes."""
     workflow = plan(1, max(1, given.events // (STEPS * EVENTS + 2)))
     make_registry(work / "pristine.db", workflow)
@@ -136,7 +137,9 @@ def measure_merge(work: Path, given: argparse.Namespace) -> list[Target]:
     rows = [[side, f"{seconds:.2f}", f"{count / seconds:.0f}"] for side, seconds in medians.items()]
     print(f"{count} events of {len(workflow.jobs)} jobs (medians).\n\n{table(['', 's', 'events/s'], rows)}")
     rate = count / medians["dbb merge"]
-    return [Target("events merged per second, with the start of the command", rate, 20_000, True, "/s")]
+    held = [Target("events merged per second, with the start of the command", rate, 20_000, True, "/s")]
+    base = medians["floor: lines read as JSON"]
+    return held, [Bar(f"{count} events of jobs merged", side, t / base, "dbb" in side) for side, t in medians.items()]
 
 
 def measure_status(work: Path, given: argparse.Namespace) -> list[Target]:
@@ -161,18 +164,14 @@ def measure_status(work: Path, given: argparse.Namespace) -> list[Target]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=200_000)
-    parser.add_argument("--tasks", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--work", type=Path, help="where to put two gigabytes for a while")
-    given = parser.parse_args()
+    given = options(__doc__, events=(20_000, 200_000, 200_000), tasks=(50_000, 1_000_000, 10_000_000), rounds=(1, 3, 3))
     work = Path(tempfile.mkdtemp(prefix="merge-", dir=given.work))
     try:
-        held = measure_merge(work, given) + measure_status(work, given)
+        held, bars = measure_merge(work, given)
+        held += measure_status(work, given)
     finally:
         shutil.rmtree(work)
-    print(verdicts(held), end="")
+    conclude(given, held, bars)
 
 
 if __name__ == "__main__":

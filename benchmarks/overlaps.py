@@ -1,6 +1,6 @@
 """Measure what it costs to find the exposures that overlap a patch, from their corners, beside an indexed look-up.
 
-    python benchmarks/overlaps.py [--visits 10000] [--patches 40] [--work DIR]
+    python benchmarks/overlaps.py [--size small|normal|large] [--visits N] [--patches N] [--work DIR]
 
 A survey of 100 ccds a visit, over 2000 square degrees across right ascension 0, is registered with corners and
 kept between runs. Sides take turns on the same random patches, in one process, imports and first use left out:
@@ -13,7 +13,6 @@ kept between runs. Sides take turns on the same random patches, in one process, 
 
 from __future__ import annotations
 
-import argparse
 import math
 import random
 import sqlite3
@@ -25,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report import Target, table, verdicts
+from part import conclude, options
+from report import Bar, Target, table
 
 from dbb import Registry
 from dbb.query.bounds import Box
@@ -205,13 +205,8 @@ def say(text: str) -> None:
 
 def main() -> None:
     """Build if need be, measure and print."""
-    parser = argparse.ArgumentParser(description="Overlaps of one patch: from corners, from a table, and the floor.")
-    parser.add_argument("--visits", type=int, default=10_000, help="of 100 ccds each")
-    parser.add_argument("--patches", type=int, default=40, help="how many are asked for")
-    parser.add_argument("--work", type=Path, default=Path(__file__).parent.parent / "build" / "benchmarks")
-    given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
-    path = given.work.absolute() / f"overlaps-{given.visits}.db"
+    given = options(__doc__, visits=(500, 10_000, 10_000), patches=(20, 40, 40))
+    path = given.work / f"overlaps-{given.visits}.db"
     if not path.exists():
         build(path, given.visits)
     times = measure(path, given.patches)
@@ -223,12 +218,15 @@ def main() -> None:
     }
     rows = [[text, f"{middle[side] * 1000:.2f}", f"{ratios[side]:.1f}"] for side, text in LABELS.items()]
     seconds, found = measure_all_sky(exposures)
-    sys.stdout.write(
+    print(
         f"{exposures} exposures known by corners; medians of {given.patches} patches of {middle['rows']:.0f}.\n\n"
         f"{table(['', 'ms', 'times the floor'], rows)}\n"
-        f"`SkyMap.overlaps` of {exposures} images all over the sky: {seconds:.1f} s, {found} overlaps.\n\n"
-        f"{verdicts([Target('finding the exposures of a patch against the floor', ratios['found'], 3)])}"
+        f"`SkyMap.overlaps` of {exposures} images all over the sky: {seconds:.1f} s, {found} overlaps."
     )
+    held = [Target("finding the exposures of a patch against the floor", ratios["found"], 3)]
+    topic = f"the exposures of a patch out of {exposures}"
+    bars = [Bar(topic, text.replace("`", ""), ratios[side], side != "floor") for side, text in LABELS.items()]
+    conclude(given, held, bars)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measure what a plan costs: quanta with two exposures each, out of a registry of a million calibrated exposures.
 
-    python benchmarks/plan.py [--sizes 25000,50000,100000] [--repeats 3] [--work DIR]
+    python benchmarks/plan.py [--size small|normal|large] [--quanta N] [--repeats N] [--work DIR]
 
 The pipeline is that of ``docs/pipelines.md``: one warp for each tract, patch, visit and filter. Each plan is made in a
 process of its own, whose query is timed apart. Of the rounds the best counts: what else the machine does only adds.
@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from measure import run
-from report import Target, ratio, table, verdicts
+from part import conclude, filled, parser_of
+from report import Target, ratio, table
 
 from dbb import Registry
 from dbb.pipeline import Pipeline, plan, sources
@@ -200,8 +201,8 @@ def measure(sizes: list[int], repeats: int, work: Path) -> dict[int, dict[str, f
     return best
 
 
-def report(best: dict[int, dict[str, float]]) -> str:
-    """Lay out what was measured, per quantum, and hold it against what the project promises."""
+def report(best: dict[int, dict[str, float]]) -> list[Target]:
+    """Print what was measured, per quantum, and hold it against what the project promises."""
     rows = []
     for size, figures in best.items():
         each = {name: f"{value / size * 1e6:.1f}" for name, value in figures.items()}
@@ -210,24 +211,20 @@ def report(best: dict[int, dict[str, float]]) -> str:
         rows.append([f"{size:,}".replace(",", " "), *(each[name] for name in names), *memory])
     small, large = min(best), max(best)
     cost = {size: figures["plan_cpu"] / size * 1e6 for size, figures in best.items()}
-    targets = [
+    head = ["quanta", "query, µs", "planning, µs", "on the wall", "JSON, µs", "MB", "MB with JSON", "JSON, MB"]
+    print(table(head, rows), end="")
+    return [
         Target(f"{large} quanta: planning each", cost[large], 60, unit="µs"),
         Target(f"{large} quanta: peak memory", best[large]["peak"], 1000, unit="MB"),
         Target(f"one quantum of {large} against one of {small}", ratio(cost[large], cost[small]), 1.5),
     ]
-    head = ["quanta", "query, µs", "planning, µs", "on the wall", "JSON, µs", "MB", "MB with JSON", "JSON, MB"]
-    return f"{table(head, rows)}\n{verdicts(targets)}"
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description="Measure what a plan costs.")
-    parser.add_argument("--sizes", default="25000,50000,100000", help="numbers of quanta")
-    parser.add_argument("--repeats", type=int, default=3, help="rounds; the best counts")
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "plans", help="kept between runs")
+    parser = parser_of(__doc__, quanta=(20_000, 100_000, 100_000), repeats=(1, 3, 3))
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
+    given = filled(parser.parse_args())
     registry = given.work / "plan.db"
     if given.one:
         figures = measure_one(given.one, f"sqlite:///{registry}", given.work)
@@ -235,7 +232,8 @@ def main() -> None:
         return
     if not registry.exists():
         build(registry)
-    sys.stdout.write(report(measure([int(size) for size in given.sizes.split(",")], given.repeats, given.work)))
+    sizes = [given.quanta // 4, given.quanta // 2, given.quanta]
+    conclude(given, report(measure(sizes, given.repeats, given.work)))
 
 
 if __name__ == "__main__":

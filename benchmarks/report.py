@@ -74,6 +74,13 @@ class Target:
     unit: str = "times"
 
     @property
+    def is_far_off(self) -> bool:
+        """Whether a ratio misses its limit by more than a factor of two."""
+        if self.value is None or self.unit not in {"times", "%"}:
+            return False
+        return self.value < self.limit / 2 if self.at_least else self.value > self.limit * 2
+
+    @property
     def verdict(self) -> str:
         """Say ``ok``, ``MISSED`` or ``not measured``."""
         if self.value is None:
@@ -84,6 +91,16 @@ class Target:
         """Give the cells of a table row."""
         value = "" if self.value is None else f"{self.value:{'.0f' if self.value >= 100 else '.3g'}} {self.unit}"
         return [self.text, value, f"{'≥' if self.at_least else '≤'} {self.limit:g} {self.unit}", self.verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar of the chart of comparisons: of a topic, what one side costs, as a multiple of the floor."""
+
+    topic: str
+    side: str
+    times: float
+    ours: bool
 
 
 def ratio(one: float | None, other: float | None) -> float | None:
@@ -124,6 +141,13 @@ def targets(results: Results) -> list[Target]:
     ]
 
 
+def repository_bars(results: Results, inputs: int) -> list[Bar]:
+    """Give what each side costs at one size."""
+    costs = {side: ratio(results.counted(side, inputs), results.counted("floor", inputs)) for side in results.sides()}
+    topic = f"repository of a job with {inputs} inputs"
+    return [Bar(topic, LABELS[side], cost, side.startswith("dbb")) for side, cost in costs.items() if cost is not None]
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Lay out a Markdown table, its columns aligned for people who read it as text."""
     lines = [list(head), *map(list, rows)]
@@ -137,7 +161,7 @@ def verdicts(held: Sequence[Target]) -> str:
     return table(["", "measured", "limit", ""], [target.cells() for target in held])
 
 
-def markdown(results: Results, machine: str) -> str:
+def markdown(results: Results) -> str:
     """Write the whole report."""
     sizes = results.sizes()
     head = ["", *(f"{size:,}".replace(",", " ") for size in sizes)]
@@ -154,13 +178,11 @@ def markdown(results: Results, machine: str) -> str:
             ("one-row", "import sqlalchemy, connect, select one row"),
         )
     ]
-    return f"""# What a job's repository costs
-
-Seconds to make the registries and links of one job, and how many times the floor that is, by number of inputs (raws and
-the calibrations that fit them). Imports of libraries are left out on every side. Medians of one run in which all sides
-took turns; compare ratios, not seconds. An empty cell was not measured. Machine: {machine}.
-The floor's runs at one size differ by up to {results.unrest():.1f} times. Above 2, ratios are doubtful: a disk from
-which many files were just deleted makes links slowly for some minutes (`--jobs /dev/shm` keeps the disk out).
+    return f"""Seconds to make the registries and links of one job, and how many times the floor that is, by number of
+inputs (raws and the calibrations that fit them). Imports of libraries are left out on every side. Medians of one run in
+which all sides took turns. An empty cell was not measured. The floor's runs at one size differ by up to
+{results.unrest():.1f} times. Above 2, ratios are doubtful: a disk from which many files were just deleted makes links
+slowly for some minutes (`--jobs /dev/shm` keeps the disk out).
 
 {table(head, seconds)}
 Whole processes, start to exit, imports included (seconds), and the largest resident memory at any size (MB):
@@ -168,10 +190,7 @@ Whole processes, start to exit, imports included (seconds), and the largest resi
 {table([*head, "MB"], whole)}
 Small processes (seconds):
 
-{table(["", "s"], small)}
-Targets:
-
-{verdicts(targets(results))}"""
+{table(["", "s"], small)}"""
 
 
 def _cell(value: float | None, spec: str) -> str:
