@@ -69,7 +69,7 @@ class SaveRequest:
     relpath
         Its place there.
     digest
-        What it is.
+        What it is. A checksum that is not known is empty; one at least must be known.
     replaces
         MD5 sums of files that may lie there and are replaced: earlier tries of the same job left them.
     """
@@ -102,6 +102,11 @@ class Digest:
     filesize: int
     md5sum: str
     sha256: str
+
+    def fits(self, found: Digest) -> bool:
+        """Whether a file that was read is what this says, as far as it says something: a checksum may be empty."""
+        pairs = ((self.md5sum, found.md5sum), (self.sha256, found.sha256))
+        return self.filesize == found.filesize and all(mine in {"", its} for mine, its in pairs)
 
 
 class Hasher:

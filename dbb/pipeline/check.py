@@ -10,6 +10,7 @@ from dbb.pipeline.check_modules import ModuleCheck
 from dbb.pipeline.defaults import prepared
 from dbb.pipeline.findings import Findings
 from dbb.pipeline.known_keys import KNOWN_KEYS
+from dbb.pipeline.levels import LEVEL_KEYS, LevelsError, archive_levels
 from dbb.pipeline.model import Pipeline, Problem, Tree, subtree
 from dbb.pipeline.scope import Scope
 from dbb.pipeline.spelling import misspelt, words_in_use
@@ -35,6 +36,7 @@ def static_findings(pipeline: Pipeline) -> Findings:
     """Return the same with the names of the modules that have errors."""
     check = _Check(pipeline)
     check.run()
+    check.levels()
     check.top()
     check.blocks()
     check.spelling()
@@ -61,6 +63,18 @@ class _Check:
             text = self.findings.text(str(value), self._scope)
             if text is not None and key != "unitname" and _NUMBER.fullmatch(text) is None:
                 self.findings.error(f"{key} = {text}: expected a number", key)
+
+    def levels(self) -> None:
+        """Look whether the settings of archives fit together."""
+        given = {key: self._root[key] for key in LEVEL_KEYS if isinstance(self._root.get(key), str)}
+        texts = {key: self.findings.text(str(one), self._scope) for key, one in given.items()}
+        known = {key: text for key, text in texts.items() if text is not None}
+        if len(known) < len(texts):
+            return
+        try:
+            archive_levels(known)
+        except LevelsError as error:
+            self.findings.error(str(error), error.key)
 
     def top(self) -> None:
         """Look for the sections that a plan is made of."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +16,7 @@ from dbb.hookspecs import hookimpl
 from dbb.ingest.transfer import publish, url_digest
 from dbb.patterns import safe_path
 from dbb.storage import SaveOutcome, SaveRequest, copy_stream, digest_file, is_local, local_path, scratch_folder
+from dbb_plugins._retry import ShortError, most_tries, pause_after
 
 __all__ = ["dbb_stage_out"]
 
@@ -32,15 +35,24 @@ def dbb_stage_out(requests: Sequence[SaveRequest]) -> Sequence[SaveOutcome] | No
 
 
 def _outcome(request: SaveRequest, save: Any, *arguments: object) -> SaveOutcome:
-    try:
-        safe_path(request.relpath, "path in the archive")
-        return SaveOutcome(request, bool(save(request, *arguments)))
-    except DbbError as error:
-        return SaveOutcome(request, error=str(error))
-    except OSError as error:
-        return SaveOutcome(request, error=f"{request.target}: {error.strerror or error}")
-    except Exception as error:  # noqa: BLE001  # every file system has errors of its own
-        return SaveOutcome(request, error=f"{request.target}: {type(error).__name__}: {error}")
+    """Save one file, again if that may help; whatever goes wrong is the outcome."""
+    for attempt in itertools.count(1):
+        try:
+            safe_path(request.relpath, "path in the archive")
+            return SaveOutcome(request, bool(save(request, *arguments)))
+        except Exception as error:  # noqa: BLE001  # every file system has errors of its own
+            if attempt >= most_tries(error):
+                return SaveOutcome(request, error=_reason(error, request))
+        time.sleep(pause_after(attempt))
+    raise AssertionError("unreachable: the last try returns")
+
+
+def _reason(error: Exception, request: SaveRequest) -> str:
+    if isinstance(error, DbbError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{request.target}: {error.strerror or error}"
+    return f"{request.target}: {type(error).__name__}: {error}"
 
 
 def _save_here(requests: Sequence[SaveRequest], folder: Path) -> list[SaveOutcome]:
@@ -68,8 +80,8 @@ def _copy_in(request: SaveRequest, target: Path, scratch: Path) -> bool:
     aside = scratch / "copy"
     try:
         with open(request.source, "rb") as source, aside.open("xb") as copy:  # noqa: PTH123  # a text, not a path
-            if copy_stream(source, copy) != request.digest:
-                raise IntegrityError(f"{request.source} changed while it was being saved")
+            if not request.digest.fits(copy_stream(source, copy)):
+                raise IntegrityError(f"{request.source} is not, or no longer, the file that was registered")
             copy.flush()
             os.fsync(copy.fileno())  # the work folder will be removed: the copy must outlive a crash of the machine
         try:
@@ -92,7 +104,7 @@ def _may_replace(request: SaveRequest, target: Path) -> bool:
         If it is somebody else's.
     """
     there = digest_file(target) if target.is_file() else None
-    if there == request.digest:
+    if there is not None and request.digest.fits(there):
         return False
     if there is None or there.md5sum not in request.replaces:
         raise _refusal(request)
@@ -112,7 +124,7 @@ def _upload(request: SaveRequest) -> bool:
     files, path = fsspec.core.url_to_fs(request.target)
     if files.exists(path):
         there = url_digest(request.target)
-        if there == request.digest:
+        if request.digest.fits(there):
             return False
         if there.md5sum not in request.replaces:
             raise _refusal(request)
@@ -122,7 +134,7 @@ def _upload(request: SaveRequest) -> bool:
         files.makedirs(folder, exist_ok=True)
         files.put_file(request.source, aside)
         if files.size(aside) != request.digest.filesize:
-            raise IntegrityError(f"{request.target}: the copy is incomplete")
+            raise ShortError(f"{request.target}: the copy is incomplete")
         if files.exists(path):  # some file systems do not move onto a file
             files.rm_file(path)
         files.mv(aside, path)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
-import random
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,38 +12,16 @@ from typing import Any, BinaryIO, cast
 from dbb.errors import IntegrityError
 from dbb.hookspecs import hookimpl
 from dbb.storage import StageOutcome, StageRequest, copy_stream, is_local, mismatch, new_file
+from dbb_plugins._retry import TRIES, ShortError, StoppedError, most_tries, pause_after
 from dbb_plugins._saving import dbb_stage_out
 
 __all__ = ["dbb_stage_in", "dbb_stage_out"]
 
 _THREADS = 8
-_TRIES = 3
-_PAUSE = 0.2  # seconds before the second try, four times that before the third
 _BLOCK = 8 << 20  # bytes asked for at once from stores that are read in ranges
 _PATIENCE = 60  # seconds without a byte until a web server counts as broken
 _LEAVE = 2.0  # seconds that downloads get to clean up after an interrupt
 _EXTRAS = {"http": "http", "https": "http", "s3": "s3", "s3a": "s3"}
-_FINAL = (
-    FileNotFoundError,
-    FileExistsError,
-    PermissionError,
-    IsADirectoryError,
-    NotADirectoryError,
-    ImportError,
-    NotImplementedError,
-    TypeError,
-    ValueError,
-)
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG}
-_BUSY = {408, 425, 429}  # the only refusals of a web server that pass by themselves
-
-
-class _StoppedError(Exception):
-    """The download was told to stop."""
-
-
-class _ShortError(IntegrityError):
-    """Too few or too many bytes came: perhaps the connection broke unnoticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +115,7 @@ def _fetch(download: _Download, stop: threading.Event) -> StageOutcome:
     """Download one file, again if that may help; whatever goes wrong is the outcome."""
     request = download.request
     reason = ""
-    for attempt in range(1, _TRIES + 1):
+    for attempt in range(1, TRIES + 1):
         try:
             return StageOutcome(request, _fetch_once(download, stop))
         except ImportError as error:
@@ -147,10 +123,9 @@ def _fetch(download: _Download, stop: threading.Event) -> StageOutcome:
             break
         except Exception as error:  # noqa: BLE001  # every backend has errors of its own
             reason = _reason(error, request)
-            if attempt >= _most_tries(error):
+            if attempt >= most_tries(error):
                 break
-        pause = _PAUSE * 4 ** (attempt - 1) * random.uniform(0.5, 1.5)  # noqa: S311  # only to spread the load
-        if stop.wait(pause):
+        if stop.wait(pause_after(attempt)):
             break
     return StageOutcome(request, error=f"{request.source}: {reason}")
 
@@ -161,7 +136,7 @@ def _fetch_once(download: _Download, stop: threading.Event) -> int:
         found = copy_stream(cast("BinaryIO", _Stoppable(source, stop)), target)
         wrong = mismatch(found, request)
         if wrong:
-            error = IntegrityError if found.filesize == request.filesize or request.filesize is None else _ShortError
+            error = IntegrityError if found.filesize == request.filesize or request.filesize is None else ShortError
             raise error(f"{wrong}; it is not the file that was registered")
     return found.filesize
 
@@ -226,19 +201,8 @@ class _Stoppable:
 
     def read(self, count: int) -> bytes:
         if self._stop.is_set():
-            raise _StoppedError("interrupted")
+            raise StoppedError("interrupted")
         return cast("bytes", self._stream.read(count))
-
-
-def _most_tries(error: Exception) -> int:
-    """Return how many tries an error of this kind is worth."""
-    if isinstance(error, _ShortError):
-        return 2
-    status = getattr(error, "status", None)
-    refused = isinstance(status, int) and 400 <= status < 500 and status not in _BUSY
-    final = isinstance(error, (*_FINAL, IntegrityError, _StoppedError))
-    full = isinstance(error, OSError) and error.errno in _FULL
-    return 1 if refused or final or full else _TRIES
 
 
 def _reason(error: Exception, request: StageRequest) -> str:
