@@ -36,8 +36,8 @@ KNOWN_KEYS: Mapping[str, frozenset[str]] = {
         submit_run_dir filename_pattern directory_pattern job_file_mvmt exec_def filetype_metadata file_header qcf
         job_environment use_qcf use_db_in use_db_out use_target_archive_input use_target_archive_output
         use_home_archive_input use_home_archive_output max_transfers save_md5sum save_run_vals
-        create_junk_tarball verify_files master_compression master_savefiles compression_exec compression_args compression_suffix compression_cleanup
-        stop_on_fail purge_job_dir when_to_email email
+        create_junk_tarball verify_files master_compression master_savefiles compression_exec compression_args
+        compression_suffix compression_cleanup stop_on_fail purge_job_dir when_to_email email
         parsl_site parsl_partition parsl_nodes parsl_walltime parsl_options parsl_worker_init parsl_address
         """
     ),

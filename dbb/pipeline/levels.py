@@ -43,7 +43,8 @@ class ArchiveLevels:
         ``all``, that too, and where it fails the job takes them from where they are; ``wrapper``, it does so always;
         ``never``, they are missing.
     prefers
-        The archives whose copies are taken first, in order.
+        The archives whose copies are taken first, in order. Where inputs are copied to the target it is home: that
+        keeps what the target may have lost.
     saves
         The archive that jobs save to, or None.
     after
@@ -87,7 +88,7 @@ def archive_levels(settings: Mapping[str, str]) -> ArchiveLevels:
     if not reads and inputs != "wrapper":
         why = "nobody would read the copies" if inputs != "never" else "jobs would get no inputs"
         raise LevelsError(_TARGET_INPUT, "never", f" with {_HOME_INPUT} = {inputs}: {why}; say {_HOME_INPUT} = wrapper")
-    first = (target, home) if reads else (home,)
+    first = (home, target) if inputs in {"target_archive", "all"} else (target, home) if reads else (home,)
     after = _after(words, home, saves=saves)
     keeps_home = words.get(_HOME_OUTPUT, "job") != "never"
     saved = target if saves else home if keeps_home else None

@@ -14,6 +14,7 @@ from dbb.runs.engines import engine_of
 from dbb.runs.find import find_run
 from dbb.runs.jobfiles import JobWriter, job_settings
 from dbb.runs.kept import SUBMISSION, WORKFLOW, read_kept, read_submitted, run_folder
+from dbb.runs.poststage import bring_home, waits_for_home
 from dbb.runs.states import OPEN
 from dbb.runs.submit import Submitted
 from dbb.runs.takeover import TakenOver
@@ -58,15 +59,29 @@ def attend(db: Database, run: str, *, dry_run: bool = False, say: Say | None = N
             raise ConflictError(f"somebody attends {run} already; 'dbb status {run} --watch' shows how it stands")
         with db.read() as conn:
             state = find_run(conn, run).state
+        if state not in OPEN and waits_for_home(db, run):
+            return _bring_home(db, run, folder, dry_run=dry_run)
         if state not in OPEN:
             raise ConflictError(f"run {run} is over ({state}): 'dbb job {run}' tells what became of its jobs")
         work, workflow, taken = _reopen(db, folder)
         if say is not None:
             work.say = say
         if not dry_run:
-            engine.attend(work)
-            work.close(f"engine {engine.name} did not start it")
-    return Submitted(work.run, folder, len(workflow.jobs), work.problems, len(taken.done), is_over=not dry_run)
+            try:
+                engine.attend(work)
+                work.close(f"engine {engine.name} did not start it")
+                work.bring_home()
+            finally:
+                work.stop()
+    counts = len(workflow.jobs), work.problems, len(taken.done)
+    return Submitted(work.run, folder, *counts, is_over=not dry_run, unmoved=work.unmoved)
+
+
+def _bring_home(db: Database, run: str, folder: Path, *, dry_run: bool) -> Submitted:
+    """Copy home what a run that is over has only in its target archive."""
+    work, workflow, taken = _reopen(db, folder)
+    unmoved = "" if dry_run else bring_home(db, run)
+    return Submitted(work.run, folder, len(workflow.jobs), work.problems, len(taken.done), unmoved=unmoved)
 
 
 def _reopen(db: Database, folder: Path) -> tuple[Work, Workflow, TakenOver]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import batched
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from dbb.pipeline.levels import HOME, TARGET
 from dbb.registry import Database
-from dbb.registry._connect import insert_missing_rows, one_of, run_many
-from dbb.registry._runtables import pfw_attempt_val
-from dbb.registry._tables import desfile, file_archive_info, tar_member
-from dbb.registry.relpaths import HERE, join_relpath, split_relpath
+from dbb.registry._connect import insert_missing, insert_missing_rows, one_of, run_many
+from dbb.registry._runtables import pfw_attempt_val, pfw_job
+from dbb.registry._tables import desfile, file_archive_info, tar_member, task
+from dbb.registry.relpaths import HERE, join_relpath
 from dbb.runs.transfers import Transfer
 
+MOVED = "outputs_moved"
+"""The setting of an attempt that says that home has all its outputs."""
 _BATCH = 5_000
 _PLACE = ("filename", "path", "compression", "archive_name", "desfile_id")
 _FACTS = tuple(desfile.c[name] for name in ("filesize", "md5sum", "sha256"))
@@ -40,7 +42,7 @@ class StagedFile:
 
 
 def find_staged(db: Database, places: Collection[Place], target: str) -> dict[Place, StagedFile]:
-    """Return the files at `places` with their copies in `target`; members of tars, which no copy has alone, are left out.
+    """Return the files at `places` with their copies in `target`; members of tars, which are no files, are left out.
 
     Notes
     -----
@@ -56,8 +58,10 @@ def find_staged(db: Database, places: Collection[Place], target: str) -> dict[Pl
         .where(~sa.exists().where(tar_member.c.desfile_id == desfile.c.id))
     )
     with db.read() as conn:
-        for some in batched(places, _BATCH):
-            mine, dialect = set(some), conn.dialect.name
+        wanted, dialect = list(places), conn.dialect.name
+        for start in range(0, len(wanted), _BATCH):
+            some = wanted[start : start + _BATCH]
+            mine = set(some)
             which = statement.where(
                 one_of(place.c.filename, sorted(_names(mine)), dialect),
                 one_of(place.c.path, sorted({one.relpath.rpartition("/")[0] or HERE for one in some}), dialect),
@@ -105,12 +109,12 @@ def register_copies(db: Database, copies: Sequence[Transfer]) -> None:
 
 
 def _register(conn: sa.Connection, copies: Sequence[Transfer]) -> None:
-    names = dict(conn.execute(_compressions(conn, [one.file for one in copies])).tuples().all())
+    names = {row.id: row for row in conn.execute(_named(conn, [one.file for one in copies]))}
     rows = []
     for one in copies:
-        path, filename, compression = split_relpath(one.relpath, names.get(one.file))
-        if one.file in names:
-            rows.append((filename, path, compression, one.target, one.file))
+        if (row := names.get(one.file)) is not None:  # else it was withdrawn meanwhile
+            path = one.relpath.removesuffix(f"{row.filename}{row.compression}").rstrip("/") or HERE
+            rows.append((row.filename, path, row.compression, one.target, one.file))
     replaced = {one.file for one in copies if one.replaces}
     this = sa.and_(*(file_archive_info.c[name] == sa.bindparam(f"its_{name}") for name in _PLACE[:4]))
     moved = [
@@ -126,8 +130,9 @@ def _register(conn: sa.Connection, copies: Sequence[Transfer]) -> None:
         _register_members(conn, tars, source, target)
 
 
-def _compressions(conn: sa.Connection, files: Sequence[int]) -> sa.Select[tuple[int, str]]:
-    return sa.select(desfile.c.id, desfile.c.compression).where(one_of(desfile.c.id, files, conn.dialect.name))
+def _named(conn: sa.Connection, files: Sequence[int]) -> sa.Select[tuple[int, str, str]]:
+    columns = desfile.c.id, desfile.c.filename, desfile.c.compression
+    return sa.select(*columns).where(one_of(desfile.c.id, files, conn.dialect.name))
 
 
 def _register_members(conn: sa.Connection, tars: Sequence[int], source: str, target: str) -> None:
@@ -148,36 +153,107 @@ class Waiting:
     transfer: Transfer
     holder: int | None
     holder_md5sum: str | None
-    holder_is_ours: bool
+    holder_attempt: int | None
 
 
 def outputs_waiting(
     db: Database, attempt: int, target: str, home: str, jobs: Collection[int] | None = None
 ) -> list[Waiting]:
-    """Return the files that a run made and saved in `target`, and that `home` lacks; of some `jobs` or of all.
+    """Return the files that a run made and saved in `target`, and that `home` lacks.
 
     Parameters
     ----------
-    attempt, jobs
-        The number of the run, and the tasks of jobs.
+    attempt
+        The number of the run.
+    jobs
+        Tasks of jobs: only what these made.
 
     Notes
     -----
     One SELECT.
     """
-    from dbb.registry._tables import task  # noqa: PLC0415
-
-    place, holder = file_archive_info, desfile.alias("holder")
-    statement = _waiting(target, home).where(desfile.c.pfw_attempt_id == attempt)
+    place, held, holder = file_archive_info, file_archive_info.alias("held"), desfile.alias("holder")
+    columns = [place.c[name] for name in ("path", "filename", "compression")]
+    in_its_place = sa.and_(*(held.c[one.name] == one for one in columns), held.c.archive_name == home)
+    statement = (
+        sa.select(desfile.c.id, *columns, *_FACTS, holder.c.id, holder.c.md5sum, holder.c.pfw_attempt_id)
+        .select_from(
+            desfile.join(place, place.c.desfile_id == desfile.c.id)
+            .outerjoin(held, in_its_place)
+            .outerjoin(holder, holder.c.id == held.c.desfile_id)
+        )
+        .where(desfile.c.pfw_attempt_id == attempt, _only_in(desfile.c.id, place, target, home))
+        .order_by(desfile.c.id)
+    )
     with db.read() as conn:
         if jobs is not None:
-            below = task.alias("below")
-            mine = one_of(task.c.id, list(jobs), conn.dialect.name)
-            steps = sa.select(task.c.id).where(one_of(task.c.parent_task_id, list(jobs), conn.dialect.name))
-            deeper = sa.select(below.c.id).where(below.c.parent_task_id.in_(steps))
-            makers = sa.union(sa.select(task.c.id).where(mine), steps, deeper)
-            statement = statement.where(desfile.c.wgb_task_id.in_(makers.scalar_subquery()))
+            statement = statement.where(desfile.c.wgb_task_id.in_(_makers(jobs, conn.dialect.name)))
         return [
-            Waiting(Transfer(row[0], join_relpath(*row[4:7]), target, home, *row[1:4]), row[7], row[8], row[9] == attempt)
-            for row in conn.execute(statement.order_by(desfile.c.id))
+            Waiting(Transfer(row[0], join_relpath(*row[1:4]), target, home, *row[4:7]), row[7], row[8], row[9])
+            for row in conn.execute(statement)
         ]
+
+
+def _only_in(number: sa.Column[int], place: sa.FromClause, target: str, home: str) -> sa.ColumnElement[bool]:
+    other = file_archive_info.alias("other")
+    at_home = sa.exists().where(other.c.desfile_id == number, other.c.archive_name == home)
+    return sa.and_(place.c.archive_name == target, ~at_home)
+
+
+def _makers(jobs: Collection[int], dialect: str) -> sa.Select[tuple[int]]:
+    """Return the tasks of jobs: themselves, their steps, and what steps or jobs did with files."""
+    upper, middle = task.alias("upper"), task.alias("middle")
+    steps = sa.select(upper.c.id).where(one_of(upper.c.parent_task_id, list(jobs), dialect))
+    below = sa.select(middle.c.id).where(middle.c.parent_task_id.in_(steps))
+    mine = sa.select(task.c.id).where(one_of(task.c.id, list(jobs), dialect))
+    return sa.select(sa.union_all(mine, steps, below).subquery("makers").c.id)
+
+
+def job_tasks(db: Database, attempt: int) -> dict[str, int]:
+    """Return the tasks of a run's jobs by their names."""
+    statement = sa.select(task.c.label, task.c.id).where(
+        pfw_job.c.pfw_attempt_id == attempt, task.c.id == pfw_job.c.task_id
+    )
+    with db.read() as conn:
+        return dict(conn.execute(statement).tuples().all())
+
+
+def count_waiting(conn: sa.Connection, attempts: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
+    """Return how many files of runs wait to be copied home, and their bytes; runs without such are left out.
+
+    Parameters
+    ----------
+    attempts
+        The numbers of runs; None for all.
+
+    Notes
+    -----
+    One SELECT. Only runs are looked at that have two archives and have not said that all is at home.
+    """
+    target, home, moved = (pfw_attempt_val.alias(name) for name in ("its_target", "its_home", "moved"))
+    place, other = file_archive_info, file_archive_info.alias("other")
+    at_home = sa.exists().where(other.c.desfile_id == desfile.c.id, other.c.archive_name == home.c.val)
+    over = sa.exists().where(moved.c.pfw_attempt_id == target.c.pfw_attempt_id, moved.c.key == MOVED)
+    statement = (
+        sa.select(desfile.c.pfw_attempt_id, sa.func.count(), sa.func.sum(desfile.c.filesize))
+        .where(
+            target.c.key == TARGET,
+            home.c.key == HOME,
+            home.c.pfw_attempt_id == target.c.pfw_attempt_id,
+            desfile.c.pfw_attempt_id == target.c.pfw_attempt_id,
+            place.c.desfile_id == desfile.c.id,
+            place.c.archive_name == target.c.val,
+            ~at_home,
+            ~over,
+        )
+        .group_by(desfile.c.pfw_attempt_id)
+    )
+    if attempts is not None:
+        statement = statement.where(one_of(target.c.pfw_attempt_id, list(attempts), conn.dialect.name))
+    return {row[0]: (int(row[1]), int(row[2] or 0)) for row in conn.execute(statement)}
+
+
+def mark_moved(db: Database, attempt: int) -> None:
+    """Note that all outputs of a run are at home."""
+    row = {"pfw_attempt_id": attempt, "key": MOVED, "val": "yes"}
+    db.write(lambda conn: insert_missing(conn, pfw_attempt_val, [row]))

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dbb import __version__
-from dbb.errors import UsageError
+from dbb.errors import MissingError, UsageError
 from dbb.jobs.jobfile import read_options
 from dbb.jobs.messages import MessagePattern, MessageRules, default_patterns
 from dbb.pipeline.defaults import REPOSITORY_MODULE
+from dbb.pipeline.levels import HOME, TARGET, ArchiveLevels, archive_levels
 from dbb.pipeline.model import Tree
 from dbb.pipeline.section import TRUTHS
 from dbb.pipeline.traits import ExecTraits, ModuleTraits
@@ -20,8 +21,10 @@ from dbb.pipeline.workflow import InputFile, Instance, Job, OutputFile, Workflow
 from dbb.registry import Database
 from dbb.registry.archives import archives
 from dbb.registry.runs import Run
+from dbb.runs.copies import Place
 from dbb.runs.jobinputs import KnownFile, find_inputs, made_names, not_made
 from dbb.runs.jobrepo import JobRepository, butler_path, job_repository
+from dbb.runs.stages import Stages
 from dbb.runs.takeover import TakenOver
 from dbb.storage import new_file
 
@@ -39,8 +42,8 @@ class JobSettings:
 
     Parameters
     ----------
-    home
-        The archive that outputs go to, or None to keep them where they are.
+    levels
+        The archives that inputs come from and outputs go to.
     setup
         A script that is run once per job, before anything else.
     options
@@ -51,7 +54,7 @@ class JobSettings:
         Patterns, and what to ignore and replace.
     """
 
-    home: str | None = None
+    levels: ArchiveLevels = field(default_factory=ArchiveLevels)
     setup: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
@@ -81,9 +84,8 @@ def job_settings(settings: Mapping[str, str], qcf: Tree) -> JobSettings:
         for name, key in (("seconds", "step_seconds"), ("memory_mb", "step_memory_mb"))
         if key in settings
     }
-    keeps = settings.get("use_home_archive_output", "job").lower() != "never"
     return JobSettings(
-        home=settings.get("home_archive") if keeps else None,
+        levels=archive_levels(settings),
         setup=settings.get("setup_script"),
         options=options,
         limits=limits,
@@ -166,8 +168,12 @@ class JobWriter:
         self.run = str(Run(str(said["unitname"]), int(said["reqnum"]), int(said["attnum"])))
         with db.read() as conn:
             self._archives = archives(conn)
-        if settings.home is not None and settings.home not in self._archives:
-            raise UsageError(f"home_archive = {settings.home}: there is no such archive; 'dbb archive add' makes it")
+        levels = settings.levels
+        for key, name in ((HOME, levels.home), (TARGET, levels.target)):
+            if name is not None and name not in self._archives:
+                raise UsageError(f"{key} = {name}: there is no such archive; 'dbb archive add' makes it")
+        self.stages = Stages(db, self.run, folder, levels, self._archives, workflow.jobs)
+        self.inputs: list[Place] = []
 
     def check(self, taken: TakenOver) -> None:
         """Make sure that every input will be there; those of quanta that are done do not matter.
@@ -181,11 +187,12 @@ class JobWriter:
         """
         instances = [one for one in self._workflow.instances if one.wrapnum not in taken.done]
         self._check_kept(instances)
-        self._known(instances, taken, self._workflow.instances)
+        known = self._known(instances, taken, self._workflow.instances)
+        self.inputs = [Place(one.archive, one.relpath) for one in known.values()]
 
     def _check_kept(self, instances: Sequence[Instance]) -> None:
         job_of = {wrapnum: job.jobnum for job in self._workflow.jobs for wrapnum in job.wrapnums}
-        nothing = self._settings.home is None or self._settings.options.get("master_savefiles") == "never"
+        nothing = self._settings.levels.saves is None or self._settings.options.get("master_savefiles") == "never"
         unkept = {output.filename: one for one in instances for output in one.outputs if nothing or not output.save}
         for one in instances:
             for file in one.inputs:
@@ -203,7 +210,15 @@ class JobWriter:
         """Return the registered files that quanta read and none of `makers` makes."""
         made = made_names(one for one in makers if one.wrapnum not in taken.done)
         wanted = {one.filename: taken.renamed(one) for one in not_made(instances, made, self._left_out())}
-        found = find_inputs(self._db, wanted.values(), self.run)
+        levels = self._settings.levels
+        found = find_inputs(self._db, wanted.values(), self.run, levels.prefers)
+        away = [name for name, one in found.items() if levels.inputs == "never" and one.archive != levels.target]
+        if away:
+            more = f", and {len(away) - 1} more," if len(away) > 1 else ""
+            raise MissingError(
+                f"{away[0]}{more} must be in archive {levels.target}, for use_home_archive_input = never: copy it there"
+                " and register it, or say target_archive"
+            )
         return {name: found[one.filename] for name, one in wanted.items()}
 
     def modules_of(self, job: Job) -> tuple[str, ...]:
@@ -243,18 +258,18 @@ class JobWriter:
     def _content(self, job: Job, instances: Sequence[Instance], taken: TakenOver) -> dict[str, Any]:
         modules = self._workflow.modules
         known = self._known(instances, taken, instances)
-        repository = job_repository(self._db, instances, modules, known)
+        repository = job_repository(self._db, instances, modules, known, self._settings.levels.prefers)
         steps = _Steps(instances, modules, known, repository)
         used = {one.filetype for instance in instances for one in instance.outputs if one.filetype}
         filetypes = self._db.filetypes()
-        return {
+        content = {
             "schema": SCHEMA,
             "dbb": __version__,
             "run": dict(self._workflow.run),
             "job": job.as_dict() | {"wrapnums": [one.wrapnum for one in instances]},
             "steps": [steps.entry(one) for one in instances],
             "archives": dict(self._archives),
-            "home": self._settings.home,
+            "home": self._settings.levels.saves,
             "filetypes": {name: filetypes[name].as_dict() for name in sorted(used) if name in filetypes},
             "repository": None if repository is None else repository.as_dict(),
             "messages": dict(self._settings.messages),
@@ -262,6 +277,8 @@ class JobWriter:
             "setup": self._settings.setup,
             "limits": dict(self._settings.limits),
         }
+        self.stages.localize(content)
+        return content
 
 
 class _Steps:

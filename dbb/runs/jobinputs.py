@@ -48,8 +48,10 @@ class KnownFile:
         return {key: value for key, value in (facts | {"run": self.run}).items() if value is not None}
 
 
-def find_inputs(db: Database, inputs: Iterable[InputFile], run: str) -> dict[str, KnownFile]:
-    """Return the registered files that inputs are, by their names.
+def find_inputs(
+    db: Database, inputs: Iterable[InputFile], run: str, preferred: Sequence[str] = ()
+) -> dict[str, KnownFile]:
+    """Return the registered files that inputs are, by their names; copies in `preferred` archives before others.
 
     A plan that asked the registry knows which file it means. Of others the name must be unique, or that of one file of
     `run`.
@@ -68,7 +70,7 @@ def find_inputs(db: Database, inputs: Iterable[InputFile], run: str) -> dict[str
     wanted = {one.filename: one for one in inputs}
     found: dict[str, list[KnownFile]] = {name: [] for name in wanted}
     with db.read() as conn:
-        order = archive_order(archives(conn), ())
+        order = archive_order(archives(conn), preferred)
         for one in _candidates(conn, list(wanted), order, db.dialect):
             if one.filename + one.compression in found:
                 found[one.filename + one.compression].append(one)

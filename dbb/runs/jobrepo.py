@@ -63,9 +63,15 @@ class JobRepository:
 
 
 def job_repository(
-    db: Database, instances: Sequence[Instance], modules: Mapping[str, ModuleTraits], known: Mapping[str, KnownFile]
+    db: Database,
+    instances: Sequence[Instance],
+    modules: Mapping[str, ModuleTraits],
+    known: Mapping[str, KnownFile],
+    preferred: Sequence[str] = (),
 ) -> JobRepository | None:
     """Return the repository that the quanta of a job share, or None if none of them needs one.
+
+    Copies in `preferred` archives are taken before others.
 
     Raises
     ------
@@ -88,6 +94,7 @@ def job_repository(
         refcats=tuple(RefcatSpec(name) for name in list_items(wanted.get("ref_cats", "")) if name),
         files=tuple(FileSpec(known[name].relpath, path) for name, path in fixed.items()),
         era=era,
+        archives=tuple(preferred),
         overlaps=wanted.get("overlaps"),
     )
     manifest = plan_repo(db, spec)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from dbb.registry import Database
 from dbb.registry._runtables import pending_use, pfw_job, pfw_wrapper, planned_file, task_message
 from dbb.registry._tables import desfile, file_archive_info, now, task
+from dbb.runs.copies import count_waiting
 from dbb.runs.find import BegunRun, find_run
 from dbb.runs.states import BLOCKED, ERROR, FAILED, INCOMPLETE, KILLED, LEVELS, MEANINGS, RUNNING, STATES, SUCCEEDED
 from dbb.runs.tasks import seconds
@@ -36,7 +37,7 @@ class Finding:
     Parameters
     ----------
     section
-        ``run``, ``modules``, ``slowest``, ``failures``, ``missing`` or ``inputs``.
+        ``run``, ``modules``, ``slowest``, ``failures``, ``missing``, ``inputs`` or ``transfers``.
     what
         The run, a module, a step or job, a filetype or a file.
     state
@@ -80,7 +81,7 @@ def run_report(db: Database, run: str, *, verbose: bool = False) -> list[Finding
 
     Notes
     -----
-    Eight statements, whatever the size of the run.
+    Nine statements, whatever the size of the run.
     """
     with db.read() as conn:
         attempt = find_run(conn, run)
@@ -91,7 +92,13 @@ def run_report(db: Database, run: str, *, verbose: bool = False) -> list[Finding
             *_failures(conn, attempt.id),
             *_missing(conn, attempt.id, verbose=verbose),
             *_inputs(conn, attempt.id),
+            *_transfers(conn, attempt.id),
         ]
+
+
+def _transfers(conn: sa.Connection, attempt: int) -> Iterator[Finding]:
+    for files, size in count_waiting(conn, [attempt]).values():
+        yield Finding("transfers", "outputs", "waiting", files, None, f"{size} bytes are to be copied home")
 
 
 def _whole(conn: sa.Connection, attempt: BegunRun) -> Finding:

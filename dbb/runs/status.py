@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +14,7 @@ from dbb.registry._runtables import attempt_state, pfw_attempt_val, pfw_block
 from dbb.registry._tables import pfw_attempt, pfw_request, task
 from dbb.registry.runs import Run
 from dbb.runs.begin import SUBMIT_SITE
+from dbb.runs.copies import count_waiting
 from dbb.runs.find import find_run
 from dbb.runs.states import (
     BAD,
@@ -60,6 +61,8 @@ class RunStatus:
         Who began it.
     submitsite, runsite
         Where it was begun and where it runs.
+    to_home
+        How many of its outputs wait in its target archive to be copied home.
     """
 
     id: int
@@ -77,6 +80,7 @@ class RunStatus:
     operator: str | None
     submitsite: str | None
     runsite: str | None
+    to_home: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -107,7 +111,7 @@ def run_status(db: Database, run: str | None = None, *, campaign: str | None = N
 
     Notes
     -----
-    Five statements, and one to find what is named. Tasks are counted in an index that has nothing else to read.
+    Six statements, and one to find what is named. Tasks are counted in an index that has nothing else to read.
     """
     with db.read() as conn:
         chosen = [] if run is None else [pfw_attempt.c.id == find_run(conn, run).id]
@@ -120,9 +124,11 @@ def run_status(db: Database, run: str | None = None, *, campaign: str | None = N
         current = {attempt: _current(of_run) for attempt, of_run in blocks.items()}
         in_block = _counts_below(conn, [one.task_id for one in current.values()])
         modules = _running(conn, [row.root for row in rows if row.state == RUNNING])
-    return [
+        waiting = count_waiting(conn, [row.id for row in rows] if chosen else None)
+    found = [
         _status(row, current.get(row.id), counts.get(row.root, {}), in_block, modules.get(row.root, [])) for row in rows
     ]
+    return [replace(one, to_home=waiting[one.id][0]) if one.id in waiting else one for one in found]
 
 
 _Counts = dict[str, int]

@@ -14,6 +14,7 @@ from typing import Any
 from dbb.engine import Engine
 from dbb.errors import ConflictError, DbbError, UsageError
 from dbb.locks import held
+from dbb.pipeline.levels import archive_levels
 from dbb.pipeline.model import Data, Pipeline
 from dbb.pipeline.planner import plan
 from dbb.pipeline.settings import message_section, settings_of
@@ -24,6 +25,7 @@ from dbb.runs.control import close_run
 from dbb.runs.engines import ENGINE, find_engine
 from dbb.runs.jobfiles import JobWriter, job_settings
 from dbb.runs.kept import PIPELINE, RUN_FOLDER, SUBMISSION, WORKFLOW
+from dbb.runs.poststage import two_archives
 from dbb.runs.takeover import TakenOver, settle, take_over
 from dbb.runs.work import Say, Work
 from dbb.storage import new_folder
@@ -78,6 +80,8 @@ class Submitted:
         How many quanta were taken over from an earlier attempt.
     is_over
         Whether nothing more will happen; not if it was detached.
+    unmoved
+        Which of its outputs are not in the home archive, and why; empty if all are.
     """
 
     run: str
@@ -86,6 +90,7 @@ class Submitted:
     problems: Mapping[str, str]
     reused: int = 0
     is_over: bool = True
+    unmoved: str = ""
 
 
 @dataclass(slots=True)
@@ -99,10 +104,10 @@ class _Planned:
     settings: Mapping[str, str]
     taken: TakenOver
 
-    def outcome(self, problems: Mapping[str, str], *, is_over: bool = True) -> Submitted:
+    def outcome(self, problems: Mapping[str, str], *, is_over: bool = True, unmoved: str = "") -> Submitted:
         """Return what became of it."""
         reused = len(self.taken.done)
-        return Submitted(str(self.run), self.folder, len(self.workflow.jobs), problems, reused, is_over)
+        return Submitted(str(self.run), self.folder, len(self.workflow.jobs), problems, reused, is_over, unmoved)
 
 
 def submit(
@@ -165,14 +170,14 @@ def submit(
     else:
         raise ConflictError(f"others took {_MOST_NUMBERS} attempt numbers while this one was planned: try again")
     with held(planned.folder / WORKFLOW):
-        problems = _run(db, planned, writer, engine, submission, say)
-        return planned.outcome(problems, is_over=not submission.detach)
+        work = _run(db, planned, writer, engine, submission, say)
+        return planned.outcome(work.problems, is_over=not submission.detach, unmoved=work.unmoved)
 
 
 def _run(
     db: Any, planned: _Planned, writer: JobWriter, engine: Engine, submission: Submission, say: Say | None
-) -> Mapping[str, str]:
-    """Let an engine run a run that is begun; return what is not done, and why."""
+) -> Work:
+    """Let an engine run a run that is begun; return how it stands then."""
     work = Work(db, writer, planned.workflow.jobs, planned.taken, settings=planned.settings)
     work.at_once, work.retries = submission.at_once, submission.retries
     if say is not None:
@@ -183,14 +188,17 @@ def _run(
         work.begin()
         if submission.detach:
             engine.start(work)
-            return {}
+            return work
         engine.run(work)
+        work.close(f"engine {engine.name} did not start it")
+        work.bring_home()
     except BaseException:
         with contextlib.suppress(DbbError):  # what matters is in the folder, and merged when the run is resumed
             work.close("the run was interrupted")
         raise
-    work.close(f"engine {engine.name} did not start it")
-    return work.problems
+    finally:
+        work.stop()
+    return work
 
 
 def _free_number(db: Any, pipeline: Pipeline, submission: Submission) -> int | None:
@@ -231,8 +239,9 @@ def _begin(db: Any, planned: _Planned, engine: Engine, submission: Submission) -
     purpose = Purpose(
         **{name: settings.get(name) for name in _SAID},
         labels=tuple(label.strip() for label in settings.get("label", "").split(",") if label.strip()),
-        values={RUN_FOLDER: str(planned.folder), ENGINE: engine.name},
+        values={RUN_FOLDER: str(planned.folder), ENGINE: engine.name, **two_archives(archive_levels(settings))},
         archive_path=settings.get("ops_run_dir"),
+        site=settings.get("target_site"),
     )
     begun = False
     try:

@@ -68,8 +68,8 @@ class Transfers:
 
     Notes
     -----
-    What fails for reasons that may pass is tried again by the plug-ins that copy. Two that copy one file at once, in one
-    process or in several, do not disturb each other: it appears in one step, and the second finds it by its checksum.
+    What fails for reasons that may pass is tried again by the plug-ins that copy. Two that copy one file at once, here
+    or in two processes, do not disturb each other: it appears in one step, and the second finds it by its checksum.
     """
 
     def __init__(self, roots: Mapping[str, str], at_once: int) -> None:

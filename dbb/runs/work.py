@@ -18,6 +18,7 @@ from dbb.runs.cancel import is_cancelled
 from dbb.runs.control import JobMark, job_reason, mark_jobs
 from dbb.runs.jobfiles import JobWriter
 from dbb.runs.merge import merge
+from dbb.runs.poststage import bring_earlier_home
 from dbb.runs.takeover import TakenOver
 
 Say = Callable[[str, int, int], None]
@@ -49,6 +50,7 @@ class Work:
         ]
         self.say: Say = lambda _, __, ___: None
         self.problems: dict[str, str] = {}
+        self.unmoved = ""
         self._done: set[str] = set()
 
     @property
@@ -77,6 +79,7 @@ class Work:
             self._taken.mark(self._db, self._writer.run)
         ready = {name: JobMark("ready") for name, waiting in self._open.items() if not waiting}
         mark_jobs(self._db, self._writer.run, ready)
+        self._writer.stages.begin(self._writer.inputs)
 
     def restore(self) -> None:
         """Know what was reported before, by another process; its last report may be new to it."""
@@ -106,6 +109,7 @@ class Work:
         """Merge what jobs have recorded; see `EngineWork`."""
         try:
             self._merge(names, final=False)
+            self._writer.stages.ended(())
         except DbbError as error:
             _log.warning("what jobs record waits for the registry: %s", error)  # it is kept in their folders
 
@@ -132,6 +136,7 @@ class Work:
         with (self.folder / _REPORTS).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"job": name, "problem": problem}) + "\n")
         self.say(f"{name}: {problem or 'succeeded'}", len(self._done) + len(self.problems), len(self._jobs))
+        self._writer.stages.ended([name])
 
     def close(self, why: str) -> None:
         """Note of jobs that were never started why they never will be, unless the run was cancelled."""
@@ -139,6 +144,15 @@ class Work:
         left = [name for name in self._jobs if name not in self._done and name not in self.problems]
         mark_jobs(self._db, self._writer.run, dict.fromkeys(left, JobMark("blocked", why)))
         self.problems |= dict.fromkeys(left, why)
+
+    def bring_home(self) -> None:
+        """Wait until the home archive has all outputs that are to go there."""
+        left = [self._writer.stages.finish(), bring_earlier_home(self._db, self.run) if self._taken.run else ""]
+        self.unmoved = "; ".join(one for one in left if one)
+
+    def stop(self) -> None:
+        """Let go of what is done in the background."""
+        self._writer.stages.stop()
 
     def _win(self, name: str) -> list[str]:
         """Note that a job is done; return those that may begin now."""

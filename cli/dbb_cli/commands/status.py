@@ -21,7 +21,7 @@ campaign_option = click.option("--campaign", metavar="NAME", help="Instead of RU
 
 _STATUS = (
     *("id", "prj", "pipeline", "campaign", "run", "block", "subblock", "stat", "done", "failed", "jobs", "steps"),
-    *("operator", "submitsite", "runsite"),
+    *("operator", "submitsite", "runsite", "to_home"),
 )
 _JOB = (
     *("block", "job", "jk", "ended", "jstate", "jstatus", "wrap", "modname", "wk", "state", "status", "reason"),
@@ -69,7 +69,7 @@ def status(run: str | None, campaign: str | None, watch: bool, form: str, regist
 
     STAT counts the jobs of the block under way as (held up by a failure/pending/running/total); before the first job
     begins it is PEND, and after the run DONE, FAIL, KILL or, if it was cancelled, DEL. DONE and FAILED count the jobs
-    of the whole run.
+    of the whole run. TO_HOME counts outputs that wait in the target archive to be copied to the home archive.
 
     \b
     Examples:
@@ -83,7 +83,10 @@ def status(run: str | None, campaign: str | None, watch: bool, form: str, regist
         raise click.UsageError("give RUN or --campaign, not both")
 
     def ask(opened: Registry) -> _Rows:
-        return [one.as_dict() for one in run_status(opened, run, campaign=campaign)]
+        rows = [one.as_dict() for one in run_status(opened, run, campaign=campaign)]
+        if form == "table" and not any(row["to_home"] for row in rows):
+            return [{key: value for key, value in row.items() if key != "to_home"} for row in rows]
+        return rows
 
     _show(registry, run, ask, form, _STATUS, watch, campaign)
 

@@ -71,7 +71,7 @@ def submit(
       dbb submit --resume Ht0_r11p95
       dbb submit coadd.wcl --table patches.csv --at-once 4 --resubmit 1
 
-    Exit codes: 0 all jobs succeeded, 3 some did not, 130 interrupted.
+    Exit codes: 0 all jobs succeeded, 3 some did not or outputs are not in the home archive, 130 interrupted.
     """
     from dbb.pipeline import read_pipeline
     from dbb.pipeline.reading import parse_settings, with_settings
@@ -120,7 +120,8 @@ def attend(run: str, registry: str | None, dry_run: bool) -> int:
     """Look after RUN, which was detached or whose 'dbb submit' was killed, until it is over.
 
     What its jobs do is merged, and job files are written for those that can start. When this is interrupted, the run
-    goes on. Only engines that work by themselves, as batch systems do, have such runs.
+    goes on. Only engines that work by themselves, as batch systems do, have such runs. Of a run that is over, outputs
+    are copied from its target archive that the home archive lacks.
 
     \b
     Example:
@@ -166,7 +167,9 @@ def _print_outcome(done: Submitted) -> int:
     click.echo(f"{done.run}: {done.jobs - len(done.problems)} of {done.jobs} jobs succeeded{_reused(done)}")
     for name, why in done.problems.items():
         click.echo(f"{name}: {why}", err=True)
-    return 3 if done.problems else 0
+    if done.unmoved:
+        click.echo(done.unmoved, err=True)
+    return 3 if done.problems or done.unmoved else 0
 
 
 @contextmanager
