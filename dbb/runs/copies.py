@@ -215,7 +215,7 @@ def job_tasks(db: Database, attempt: int) -> dict[str, int]:
         pfw_job.c.pfw_attempt_id == attempt, task.c.id == pfw_job.c.task_id
     )
     with db.read() as conn:
-        return dict(conn.execute(statement).tuples().all())
+        return {row[0]: row[1] for row in conn.execute(statement)}
 
 
 def count_waiting(conn: sa.Connection, attempts: Collection[int] | None = None) -> dict[int, tuple[int, int]]:

@@ -161,7 +161,7 @@ def bring_earlier_home(db: Database, run: str) -> str:
             task.c.id == attempt.task_id,
             task.c.state.not_in(OPEN),
         )
-        earlier = dict(conn.execute(select).tuples().all())
+        earlier = {row[0]: row[1] for row in conn.execute(select)}
         waiting = sorted(count_waiting(conn, list(earlier)))
     left = [bring_home(db, str(Run(now.unitname, now.reqnum, earlier[number]))) for number in waiting]
     return "; ".join(one for one in left if one)
