@@ -30,7 +30,9 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 PAGE, RESULTS = DOCS / "benchmarks.md", DOCS / "benchmarks"
 CONCLUSIONS = RESULTS / "conclusions.json"
-PARTS = ("repository", "overlaps", "refcats", "harvest", "plan", "merge")
+PARTS = ("repository", "overlaps", "refcats", "harvest", "plan", "merge", "scaling")
+PAGES = {"scaling": DOCS / "scaling.md"}
+"""Where the tables of a part stand, if not in the page of benchmarks."""
 LIBRARIES = ("sqlalchemy", "psycopg", "pyarrow", "numpy", "astropy")
 
 
@@ -101,7 +103,7 @@ def main() -> int:
     conclusions = json.loads(CONCLUSIONS.read_text()) if CONCLUSIONS.exists() else {}
     for part, (printed, conclusion) in measured.items():
         conclusions[part] = conclusion
-        put(PAGE, part, f"Size {given.size}. {machine()}.\n\n{printed}")
+        put(PAGES.get(part, PAGE), part, f"Size {given.size}. {machine()}.\n\n{printed}")
     CONCLUSIONS.write_text(json.dumps(conclusions, indent=1) + "\n")
     put(PAGE, "summary", summary(conclusions))
     bars = [Bar(**one) for part in PARTS for one in conclusions.get(part, {}).get("bars", ())]
