@@ -14,14 +14,15 @@ import argparse
 import csv
 import hashlib
 import json
+import random
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 CCDS = 112
 FIRST_VISIT = 900_000
@@ -231,29 +232,72 @@ def write_calibs(folder: Path, template: Template, rows: int) -> list[Row]:
     return calibs
 
 
-def write_rows(folder: Path, template: Template, rows: int, calibs: list[Row]) -> None:
-    """Write all rows as Parquet, and as the SQLite file that the floor reads."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def raw_columns(first: int, visits: int) -> dict[str, list[Any]]:
+    """Make what `raw_row` makes for all ccds of some visits, as columns, twenty times as fast."""
+    columns: dict[str, list[Any]] = {name: [] for name in raw_row(0)}
+    ccds, temperatures = list(range(CCDS)), [raw_row(ccd)["ccdTemp"] for ccd in range(CCDS)]
+    for index in range(first, first + visits):
+        row = raw_row(index * CCDS)
+        for name, value in row.items():
+            columns[name] += [value] * CCDS
+        visit = int(row["visit"])
+        frames = [f"HSCA{visit:06d}{ccd:02d}" for ccd in ccds[:100]]
+        frames += [f"HSCA{visit + 1:06d}{ccd - 100:02d}" for ccd in ccds[100:]]
+        own = {"relpath": [f"raw/{frame}.fits" for frame in frames], "frameId": frames}
+        for name, values in (own | {"ccd": ccds, "ccdTemp": temperatures}).items():
+            columns[name][-CCDS:] = values
+    return columns
 
-    first = _stamped(raw_row(0), template.raw(raw_row(0)))
-    columns = ", ".join(f"{name} {_sql_type(value)}" for name, value in first.items())
-    slots = ", ".join(f":{name}" for name in first)
+
+def stamped_columns(rows: int, files: int, template: Template) -> Iterator[dict[str, list[Any]]]:
+    """Yield the columns of all raws with sizes and checksums, a few thousand rows at a time.
+
+    Beyond the real files the checksums are made up.
+    """
+    size, chance = len(template.raw(raw_row(0))), random.Random(files)
+    for first in range(0, rows, CHUNK):
+        count = min(CHUNK, rows - first)
+        columns = raw_columns(first // CCDS, -(-count // CCDS))
+        real = [str(_stamped(raw_row(n), template.raw(raw_row(n)))["md5sum"]) for n in range(first, min(files, rows))]
+        sums = real[:count] + [chance.randbytes(16).hex() for _ in range(count - len(real))]
+        columns |= {"filesize": [size] * count, "md5sum": sums}
+        yield {name: values[:count] for name, values in columns.items()}
+
+
+def write_rows(folder: Path, template: Template, rows: int, files: int, calibs: list[Row]) -> None:
+    """Write all rows as Parquet, and as the SQLite file that the floor reads."""
     (folder / "global.sqlite3").unlink(missing_ok=True)
     db = sqlite3.connect(folder / "global.sqlite3", isolation_level=None)
-    db.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; CREATE TABLE raw ({columns});")
-    numbers = iter(range(rows))
-    with pq.ParquetWriter(folder / "raw.parquet", pa.Table.from_pylist([first]).schema) as writer:
-        while chunk := [_stamped(row := raw_row(n), template.raw(row)) for n in islice(numbers, CHUNK)]:
-            writer.write_table(pa.Table.from_pylist(chunk))
-            db.execute("BEGIN")
-            db.executemany(f"INSERT INTO raw VALUES ({slots})", chunk)
-            db.execute("COMMIT")
+    db.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -200000;")
+    first = _stamped(raw_row(0), b"")
+    columns = ", ".join(f"{name} {_sql_type(value)}" for name, value in first.items())
+    db.execute(f"CREATE TABLE raw ({columns})")
+    db.execute("BEGIN")
+    for chunk in write_parquet(folder / "raw.parquet", stamped_columns(rows, files, template)):
+        db.executemany(
+            f"INSERT INTO raw VALUES ({', '.join('?' * len(first))})", zip(*(chunk[n] for n in first), strict=True)
+        )
+    db.execute("COMMIT")
     columns = ", ".join(f"{name} {_sql_type(value)}" for name, value in calibs[0].items())
     db.execute(f"CREATE TABLE calib ({columns})")
     db.executemany(f"INSERT INTO calib VALUES ({', '.join(f':{name}' for name in calibs[0])})", calibs)
     db.executescript("CREATE INDEX by_visit ON raw (visit, ccd); CREATE INDEX by_type ON calib (type, ccd); ANALYZE;")
     db.close()
+
+
+def write_parquet(path: Path, chunks: Iterator[dict[str, list[Any]]]) -> Iterator[dict[str, list[Any]]]:
+    """Write columns as Parquet, and pass them on."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer = None
+    for chunk in chunks:
+        written = pa.table(chunk)
+        writer = writer or pq.ParquetWriter(path, written.schema)
+        writer.write_table(written)
+        yield chunk
+    if writer is not None:
+        writer.close()
 
 
 def _sql_type(value: object) -> str:
@@ -280,11 +324,10 @@ def build(folder: Path, files: int, rows: int) -> None:
     state = json.loads(state_file.read_text()) if state_file.exists() else {"files": 0, "rows": 0}
     if state["files"] >= files and state["rows"] == rows:
         return
-    template = Template()
+    template, files = Template(), max(files, state["files"])
     write_files(folder, template, state["files"], files)
-    if state["rows"] != rows:
-        write_rows(folder, template, rows, write_calibs(folder, template, rows))
-    state_file.write_text(json.dumps({"files": max(files, state["files"]), "rows": rows}))
+    write_rows(folder, template, rows, files, write_calibs(folder, template, rows))
+    state_file.write_text(json.dumps({"files": files, "rows": rows}))
 
 
 def main() -> None:

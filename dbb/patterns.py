@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,8 +19,9 @@ from dbb.patch import butler_patch
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([0-9]{1,2}))?\}")
 # One path segment: no pattern characters of the Butler's glob, no backslash, no control characters, nothing that is no
 # text (bytes that are not UTF-8 come as surrogates), not "." or "..".
-_SEGMENT = r"(?!\.{1,2}(?:/|\Z))[^/\[\]*?\\\x00-\x1f\x7f\ud800-\udfff]+"
+_SEGMENT = r"(?!\.{1,2}(?:[/\n]|\Z))[^/\[\]*?\\\x00-\x1f\x7f\ud800-\udfff]+"
 _SAFE_PATH = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
+_SAFE_LINES = re.compile(rf"(?:{_SAFE_PATH.pattern}\n)*")
 _DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIME = re.compile("T[0-9:.]+")
 _PATCH = re.compile("[0-9]+[x,](?=[0-9])")
@@ -45,6 +46,12 @@ def safe_path(path: str, what: str = "path") -> str:
             " and without any of [ ] * ? \\"
         )
     return path
+
+
+def are_safe_paths(paths: Sequence[str]) -> bool:
+    """Return whether `safe_path` takes all of many paths, at a fifth of what it costs to ask for each."""
+    lines = "\n".join([*paths, ""])
+    return lines.count("\n") == len(paths) and _SAFE_LINES.fullmatch(lines) is not None
 
 
 @dataclass(frozen=True, slots=True)

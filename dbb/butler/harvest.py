@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from dbb.ingest.withdraw import check_brought, withdraw
 from dbb.patterns import is_safe_path, safe_path
 from dbb.registry import Database
 from dbb.registry.archives import archive_root, archives
-from dbb.registry.files import NewFile, Refusal, Registered
+from dbb.registry.files import Refusal, Registered
+from dbb.registry.newfiles import NewFile, NewFiles
 from dbb.registry.provenance import add_used, ensure_task, files_at
 from dbb.registry.relpaths import split_relpath
 from dbb.registry.runs import Run, ensure_run, full_run
@@ -202,9 +203,8 @@ class _Ready:
         """Return what is registered."""
         facts, kind = self.outcome, self.plan.filetype.name
         place = split_relpath(self.plan.relpath)
-        return NewFile(
-            *place, kind, facts.filesize, facts.md5sum, None, run_id, self.values, facts.corners, task_id
-        )  # fmt: skip
+        corners = None if facts.corners is None else astuple(facts.corners)
+        return NewFile(*place, kind, facts.filesize, facts.md5sum, None, run_id, self.values, corners, task_id)
 
 
 class _Harvester:
@@ -329,7 +329,7 @@ class _Harvester:
             total = Registered()
             for start in range(0, len(ready), BATCH):
                 files = [one.file(run_id, task_id) for one in ready[start : start + BATCH]]
-                total += register_batch(self._db, conn, self._archive, files)
+                total += register_batch(self._db, conn, self._archive, NewFiles.of(files))
             inputs = _registered_inputs(conn, self._job)
             add_used(conn, task_id, inputs)
             used, unknown = len(inputs), len(self._job.sources) - len(inputs)

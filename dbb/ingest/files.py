@@ -24,7 +24,8 @@ from dbb.registry import Database
 from dbb.registry._connect import one_of
 from dbb.registry._tables import file_archive_info
 from dbb.registry.archives import archive_root
-from dbb.registry.files import NewFile, Refusal, Registered
+from dbb.registry.files import Refusal, Registered
+from dbb.registry.newfiles import NewFiles
 from dbb.registry.relpaths import join_relpath, split_relpath
 from dbb.registry.runs import Run, full_run
 from dbb.storage import is_local, local_path
@@ -309,7 +310,7 @@ def _registered(db: Database, archive: str, found: Sequence[Found]) -> set[str]:
         return {join_relpath(*row) for row in rows}
 
 
-def read_found(reader: RowReader, found: Sequence[Found], start: int) -> list[NewFile]:
+def read_found(reader: RowReader, found: Sequence[Found], start: int) -> list[NewFiles]:
     """Return the files to register for those that were looked into; `start` is the number of the first."""
     names = dict.fromkeys(name for one in found for name in one.row)
     return reader.files(Batch({name: [one.row.get(name) for one in found] for name in names}, start + 1, len(found)))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dbb.errors import NotFoundError, TableError, UnsafePathError, UsageError
 from dbb.filetypes import CONVERTERS, Filetype
+from dbb.ingest.columns import convert_column
 from dbb.ingest.tables import Batch
-from dbb.registry.files import NewFile
-from dbb.registry.relpaths import split_relpath
+from dbb.registry.newfiles import NewFiles
+from dbb.registry.relpaths import split_relpath, split_relpaths
 from dbb.sky import Corners
 
 _HEX = {"md5sum": re.compile(r"[0-9a-f]{32}"), "sha256": re.compile(r"[0-9a-f]{64}")}
@@ -54,6 +55,12 @@ _FILE_CONVERTERS: Mapping[str, Callable[[object], object]] = {
     "filetype": CONVERTERS["str"],
     **dict.fromkeys(_CORNERS, CONVERTERS["float"]),
 }
+_FILE_KINDS = {
+    **dict.fromkeys(FILE_COLUMNS, "str"),
+    **dict.fromkeys(_CORNERS, "float"),
+    **{name: name for name in ("filesize", *_HEX)},
+}
+"""What `convert_column` calls them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +91,8 @@ class RowReader:
     run: str | None = None
     rename: Mapping[str, str] | None = None
 
-    def files(self, batch: Batch) -> list[NewFile]:
-        """Return the files of one batch, in order.
+    def files(self, batch: Batch) -> list[NewFiles]:
+        """Return the files of one batch, by filetype.
 
         Raises
         ------
@@ -100,17 +107,19 @@ class RowReader:
             raise TableError(
                 f"{self.name}, row {batch.first_row + filetypes.index(None)}: no filetype; give one, or a column"
             )
-        out: list[NewFile | None] = [None] * batch.size
-        for asked in dict.fromkeys(str(one) for one in filetypes):
-            filetype = self.filetype_of(asked)
-            rows = (
-                range(batch.size)
-                if len(set(filetypes)) == 1
-                else [n for n, one in enumerate(filetypes) if one == asked]
+        named = list(dict.fromkeys(str(one) for one in filetypes))
+        if len(named) == 1:
+            return [self._files_of(self.filetype_of(named[0]), columns, range(batch.size), batch)]
+        return [
+            self._files_of(
+                self.filetype_of(asked),
+                {name: [values[row] for row in rows] for name, values in columns.items()},
+                rows,
+                batch,
             )
-            for row, file in zip(rows, self._files_of(filetype, columns, rows, batch), strict=True):
-                out[row] = file
-        return [file for file in out if file is not None]
+            for asked in named
+            if (rows := [n for n, one in enumerate(filetypes) if one == asked])
+        ]
 
     def _columns(self, batch: Batch) -> dict[str, Sequence[Any]]:
         renamed = {given.lower(): wanted for wanted, given in (self.rename or {}).items()}
@@ -120,7 +129,8 @@ class RowReader:
             if known in columns:
                 raise TableError(f"{self.name}: two columns, one of them {name!r}, stand for {known}")
             # nothing between two commas is no value in CSV; so is an empty text elsewhere
-            columns[known] = [None if value == "" else value for value in values] if "" in values else values
+            empty = str in set(map(type, values)) and "" in values
+            columns[known] = [None if value == "" else value for value in values] if empty else values
         missing = [
             given
             for given in (self.rename or {}).values()
@@ -132,6 +142,97 @@ class RowReader:
             raise TableError(f"{self.name}: there is no column relpath; it has {', '.join(batch.columns)} (see --map)")
         return columns
 
+    def _files_of(
+        self, filetype: Filetype, columns: Mapping[str, Sequence[Any]], rows: Sequence[int], batch: Batch
+    ) -> NewFiles:
+        def converted(name: str, convert: Callable[[object], object], kind: str) -> Sequence[Any]:
+            if name not in columns:
+                return nothing
+            whole = convert_column(columns[name], kind)
+            if whole is not None:
+                return whole
+            return self._convert(own[name].name if name in own else name, columns[name], convert, rows, batch)
+
+        own = {column.name.lower(): column for column in filetype.columns}
+        self._check_names(filetype, columns, own)
+        nothing: list[Any] = [None] * len(rows)
+        kinds = _FILE_KINDS.items()
+        fixed = {name: converted(name, _FILE_CONVERTERS[name], kind) for name, kind in kinds}
+        metadata = [converted(name, CONVERTERS[column.type], column.type) for name, column in own.items()]
+        metadata = self._derived(filetype, metadata)
+        self._check_required(filetype, metadata, rows, batch)
+        corners = list(zip(*(fixed[name] for name in _CORNERS), strict=True)) if _CORNERS[0] in columns else []
+        return NewFiles(
+            filetype.name,
+            *self._places(fixed["relpath"], fixed["compression"], rows, batch),
+            fixed["filesize"],
+            fixed["md5sum"],
+            fixed["sha256"],
+            self._run_ids(fixed["run"]),
+            nothing,
+            metadata,
+            {n: one for n, one in enumerate(corners) if None not in one},
+        )
+
+    def _check_names(self, filetype: Filetype, columns: Mapping[str, Sequence[Any]], own: Mapping[str, object]) -> None:
+        for name in columns.keys() - own.keys() - _FILE_CONVERTERS.keys():
+            if any(value is not None for value in columns[name]):
+                known = [column.name for column in filetype.columns] + list(FILE_COLUMNS)
+                raise NotFoundError("column", name, known, f"{self.name} has it, filetype {filetype.name} does not")
+
+    def _run_ids(self, runs: Sequence[str | None]) -> list[int | None]:
+        ids = {run: None if run is None else self.run_id(run) for run in dict.fromkeys(run or self.run for run in runs)}
+        return [ids[run or self.run] for run in runs]
+
+    def _convert(
+        self, name: str, given: Sequence[Any], convert: Callable[[object], object], rows: Sequence[int], batch: Batch
+    ) -> list[object]:
+        out = []
+        for value, row in zip(given, rows, strict=True):
+            try:
+                out.append(None if value is None else convert(value))
+            except (ValueError, TypeError, OverflowError) as error:
+                raise TableError(
+                    f"{self.name}, row {batch.first_row + row}, column {name}: {error}, not {shown(value)}"
+                ) from error
+        return out
+
+    def _derived(self, filetype: Filetype, metadata: list[Sequence[Any]]) -> list[Sequence[Any]]:
+        """Fill the gaps with what follows from other columns."""
+        derive = self.derive(filetype)
+        gaps = [None in values for values in metadata]
+        if derive is None or not any(gaps):
+            return metadata
+        names = [column.name for column in filetype.columns]
+        filled = [list(values) if gap else values for values, gap in zip(metadata, gaps, strict=True)]
+        for n, values in enumerate(zip(*metadata, strict=True)):
+            if None in values:
+                more = derive({name: value for name, value in zip(names, values, strict=True) if value is not None})
+                for place, name in enumerate(names):
+                    if values[place] is None and name in more:
+                        filled[place][n] = more[name]  # type: ignore[index]  # a list, where there is a gap
+        return filled
+
+    def _check_required(
+        self, filetype: Filetype, metadata: Sequence[Sequence[Any]], rows: Sequence[int], batch: Batch
+    ) -> None:
+        for column, values in zip(filetype.columns, metadata, strict=True):
+            if column.required and None in values:
+                at = f"{self.name}, row {batch.first_row + rows[values.index(None)]}, column {column.name}"
+                raise TableError(f"{at}: it is empty, but filetype {filetype.name} must have it")
+
+    def _places(
+        self, relpaths: Sequence[Any], compressions: Sequence[Any], rows: Sequence[int], batch: Batch
+    ) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+        if None not in relpaths and not any(compressions) and (split := split_relpaths(relpaths)):
+            return split
+        places = [
+            self._place(relpath, compression, batch.first_row + row)
+            for relpath, compression, row in zip(relpaths, compressions, rows, strict=True)
+        ]
+        paths, names, suffixes = zip(*places, strict=True)
+        return paths, names, suffixes
+
     @staticmethod
     def _per_row(
         columns: Mapping[str, Sequence[Any]], name: str, default: str | None, size: int
@@ -139,83 +240,6 @@ class RowReader:
         if name not in columns:
             return [default] * size
         return [default if value is None else str(value) for value in columns[name]]
-
-    def _files_of(
-        self, filetype: Filetype, columns: Mapping[str, Sequence[Any]], rows: Sequence[int], batch: Batch
-    ) -> Iterator[NewFile]:
-        def converted(name: str, convert: Callable[[object], object]) -> list[object]:
-            label = own[name].name if name in own else name
-            return self._convert(label, [columns[name][row] for row in rows], convert, rows, batch)
-
-        own = {column.name.lower(): column for column in filetype.columns}
-        used = {name for name in columns if name in own or name in _FILE_CONVERTERS}
-        for name in columns.keys() - used:
-            if any(columns[name][row] is not None for row in rows):
-                known = [column.name for column in filetype.columns] + list(FILE_COLUMNS)
-                raise NotFoundError("column", name, known, f"{self.name} has it, filetype {filetype.name} does not")
-        nothing: list[object] = [None] * len(rows)
-        fixed = {name: converted(name, _FILE_CONVERTERS[name]) if name in columns else nothing for name in FILE_COLUMNS}
-        values = [
-            converted(name, CONVERTERS[column.type]) if name in columns else nothing for name, column in own.items()
-        ]
-        metadata = self._derived(filetype, list(zip(*values, strict=True)) if values else [()] * len(rows))
-        self._check_required(filetype, metadata, rows, batch)
-        runs = [self.run if one is None else str(one) for one in fixed["run"]]
-        corners = list(zip(*(fixed[name] for name in _CORNERS), strict=True))
-        for n, row in enumerate(rows):
-            place = self._place(fixed["relpath"][n], fixed["compression"][n], batch.first_row + row)
-            run = runs[n]
-            yield NewFile(
-                *place,
-                filetype.name,
-                fixed["filesize"][n],  # type: ignore[arg-type]  # converted above
-                fixed["md5sum"][n],  # type: ignore[arg-type]  # converted above
-                fixed["sha256"][n],  # type: ignore[arg-type]  # converted above
-                None if run is None else self.run_id(run),
-                metadata[n],
-                Corners(*corners[n]) if None not in corners[n] else None,
-            )
-
-    def _convert(
-        self, name: str, given: list[Any], convert: Callable[[object], object], rows: Sequence[int], batch: Batch
-    ) -> list[object]:
-        try:
-            return [None if value is None else convert(value) for value in given]
-        except (ValueError, TypeError, OverflowError):
-            for value, row in zip(given, rows, strict=True):
-                try:
-                    _ = None if value is None else convert(value)
-                except (ValueError, TypeError, OverflowError) as error:
-                    raise TableError(
-                        f"{self.name}, row {batch.first_row + row}, column {name}: {error}, not {shown(value)}"
-                    ) from error
-            raise
-
-    def _derived(self, filetype: Filetype, metadata: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
-        derive = self.derive(filetype)
-        if derive is None:
-            return metadata
-        names = [column.name for column in filetype.columns]
-        out = []
-        for values in metadata:
-            if None in values:
-                known = {name: value for name, value in zip(names, values, strict=True) if value is not None}
-                more = derive(known)
-                values = tuple(
-                    more.get(name) if value is None else value for name, value in zip(names, values, strict=True)
-                )
-            out.append(values)
-        return out
-
-    def _check_required(
-        self, filetype: Filetype, metadata: Sequence[Sequence[object]], rows: Sequence[int], batch: Batch
-    ) -> None:
-        for place, column in enumerate(filetype.columns):
-            if column.required:
-                for values, row in zip(metadata, rows, strict=True):
-                    if values[place] is None:
-                        at = f"{self.name}, row {batch.first_row + row}, column {column.name}"
-                        raise TableError(f"{at}: it is empty, but filetype {filetype.name} must have it")
 
     def _place(self, relpath: object, compression: object, row: int) -> tuple[str, str, str]:
         if not relpath:

@@ -14,7 +14,8 @@ from dbb.ingest.rows import RowReader
 from dbb.ingest.tables import Rows, Table
 from dbb.registry import Database
 from dbb.registry.archives import archive_root
-from dbb.registry.files import NewFile, Registered, register_files
+from dbb.registry.files import Registered, register_files
+from dbb.registry.newfiles import NewFiles
 from dbb.registry.runs import ensure_run, full_run
 
 Progress = Callable[[int], object]
@@ -94,10 +95,13 @@ def write_files(db: Database, work: Callable[[sa.Connection], Registered], *, dr
     return result
 
 
-def register_batch(db: Database, conn: sa.Connection, archive: str, files: Sequence[NewFile]) -> Registered:
+def register_batch(db: Database, conn: sa.Connection, archive: str, files: Sequence[NewFiles]) -> Registered:
     """Register files of one archive with their metadata."""
-    used = {name: db.filetype(name) for name in dict.fromkeys(file.filetype for file in files)}
-    return register_files(conn, archive, files, used, {name: db.table(filetype) for name, filetype in used.items()})
+    total = Registered()
+    for some in files:
+        filetype = db.filetype(some.filetype)
+        total += register_files(conn, archive, some, filetype, db.table(filetype))
+    return total
 
 
 def row_reader(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +16,10 @@ from dbb.plugins import plugins
 from dbb.registry import Database
 from dbb.registry._tables import desfile
 from dbb.registry.archives import archive_order, archive_root, archives
-from dbb.registry.files import NewFile, register_files
+from dbb.registry.files import register_files
 from dbb.registry.filetypes import StoredFiletypes, register_filetypes
 from dbb.registry.find import StoredFile, find_file, find_files
+from dbb.registry.newfiles import NewFile, NewFiles
 from dbb.registry.relpaths import split_relpath
 from dbb.storage import Digest, is_local, local_path, new_file
 
@@ -144,7 +144,8 @@ def register_tar(conn: sa.Connection, place: TarPlace, filetype: str, digest: Di
     if not here:
         facts = (digest.filesize, digest.md5sum, digest.sha256)
         file = NewFile(*split_relpath(place.relpath), filetype, *facts, run_id=None, values=())
-        done = register_files(conn, place.archive, [file], _core(conn, filetype), {filetype: None})
+        [files] = NewFiles.of([file])
+        done = register_files(conn, place.archive, files, _core(conn, filetype), None)
         if done.conflict:
             raise ConflictError(f"{place.relpath}: {done.refused[0].why}")
         here = find_files(conn, place.relpath, place.archive)
@@ -154,11 +155,11 @@ def register_tar(conn: sa.Connection, place: TarPlace, filetype: str, digest: Di
     return number
 
 
-def _core(conn: sa.Connection, name: str) -> Mapping[str, Filetype]:
+def _core(conn: sa.Connection, name: str) -> Filetype:
     """Return one of dbb's own filetypes, registered if the registry is older than it."""
     if name not in StoredFiletypes(conn):
         register_filetypes(conn, [plugins().filetypes()[name]], None)
-    return {name: StoredFiletypes(conn)[name]}
+    return StoredFiletypes(conn)[name]
 
 
 def write_beside(place: TarPlace, suffix: str, data: bytes) -> TarPlace:

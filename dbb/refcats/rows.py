@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from dbb.errors import ConflictError, NotFoundError
 from dbb.members import Member
 from dbb.refcats.shards import GENERAL, README
-from dbb.registry._connect import insert_rows, one_of
+from dbb.registry._connect import one_of
+from dbb.registry._insert import insert_rows
 from dbb.registry._tables import now, refcat, tar_member
 
 _MEMBER = (tar_member.c.member, tar_member.c.position, tar_member.c.filesize)

@@ -159,9 +159,15 @@ def one_of(column: sa.ColumnElement[Any], values: Sequence[object], dialect: str
     if len(values) < _LIST:
         return column.in_(values)
     if dialect == "postgresql":
-        return column == sa.any_(sa.cast(sa.literal(list(values), sa.ARRAY(column.type)), sa.ARRAY(column.type)))
+        return column == sa.any_(sa.cast(sa.literal(_array(values), sa.Text), sa.ARRAY(column.type)))
     listed = sa.func.json_each(json.dumps(list(values))).table_valued("value")
     return column.in_(sa.select(listed.c.value))
+
+
+def _array(values: Sequence[object]) -> str:
+    """Return values as PostgreSQL writes an array, which the driver takes much longer for."""
+    texts = [str(value).replace("\\", r"\\").replace('"', r"\"") for value in values if value is not None]
+    return "{" + ",".join(f'"{text}"' for text in texts) + "}"
 
 
 def rows_table(
@@ -201,92 +207,3 @@ def run_compiled(conn: sa.Connection, statement: SQLCompiler, values: Mapping[st
     given = statement.construct_params(values)
     parameters = tuple(given[name] for name in statement.positiontup) if statement.positiontup else given
     return conn.exec_driver_sql(statement.string, parameters).all()
-
-
-def insert_rows(conn: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Insert many rows at the driver's own speed: COPY on PostgreSQL, one prepared statement on SQLite."""
-    if not rows:
-        return
-    if conn.dialect.name == "postgresql":
-        prepare = conn.dialect.identifier_preparer
-        names = ", ".join(prepare.quote(column) for column in columns)
-        cursor, driver = conn.connection.cursor(), conn.dialect.dbapi
-        assert driver is not None
-        try:
-            with cursor.copy(f"COPY {prepare.format_table(table)} ({names}) FROM STDIN") as copy:
-                for row in rows:
-                    copy.write_row(row)
-        except driver.Error as error:
-            raise DBAPIError(f"COPY {table.name}", None, error) from error  # as for statements that SQLAlchemy sends
-        return
-    statement = sa.insert(table).compile(dialect=conn.dialect, column_keys=list(columns))
-    order = statement.positiontup or []
-    picks = [list(columns).index(name) for name in order]
-    ready = rows if picks == sorted(picks) else [[row[pick] for pick in picks] for row in rows]
-    conn.exec_driver_sql(str(statement), [tuple(row) for row in ready])
-
-
-def take_ids(conn: sa.Connection, table: sa.Table, count: int) -> range | list[int]:
-    """Return `count` new values for the ``id`` column of `table`, which nobody else will get."""
-    if conn.dialect.name == "postgresql":
-        sequence = sa.literal(f"{table.name}_id_seq")
-        numbers = sa.func.generate_series(1, count).table_valued("n")
-        return list(
-            conn.scalars(
-                sa.select(sa.func.nextval(sa.cast(sequence, sa.Text).op("::")(sa.text("regclass")))).select_from(
-                    numbers
-                )
-            )
-        )
-    first = (conn.scalar(sa.select(sa.func.max(table.c.id))) or 0) + 1  # safe: a write transaction is exclusive here
-    return range(first, first + count)
-
-
-def insert_missing(conn: sa.Connection, table: sa.Table, rows: Sequence[dict[str, object]]) -> None:
-    """Insert the rows whose key is not there yet."""
-    if not rows:
-        return
-    if conn.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as pg_insert
-
-        conn.execute(pg_insert(table).on_conflict_do_nothing(), list(rows))
-    else:
-        from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
-        conn.execute(sqlite_insert(table).on_conflict_do_nothing(), list(rows))
-
-
-def insert_missing_rows(
-    conn: sa.Connection, table: sa.Table, columns: Sequence[str], rows: Sequence[Sequence[object]]
-) -> None:
-    """Insert many rows as `insert_rows` does, but for those whose key is there already."""
-    if not rows:
-        return
-    if conn.dialect.name == "postgresql":
-        insert_missing(conn, table, [dict(zip(columns, row, strict=True)) for row in rows])
-        return
-    prepare = conn.dialect.identifier_preparer
-    names, marks = ", ".join(prepare.quote(column) for column in columns), ", ".join("?" * len(columns))
-    statement = f"INSERT OR IGNORE INTO {prepare.format_table(table)} ({names}) VALUES ({marks})"  # noqa: S608  # names only
-    conn.exec_driver_sql(statement, [tuple(row) for row in rows])
-
-
-def run_many(conn: sa.Connection, statement: sa.Executable, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Run an UPDATE or DELETE for each of many rows of plain values at the driver's own speed.
-
-    Parameters
-    ----------
-    conn
-        The caller's transaction.
-    statement
-        All its values are bound by name.
-    rows
-        A value for each name.
-    """
-    if not rows:
-        return
-    compiled = statement.compile(dialect=conn.dialect)  # type: ignore[attr-defined]  # every statement has it
-    if (order := compiled.positiontup) is None:
-        conn.exec_driver_sql(str(compiled), list(rows))
-    else:
-        conn.exec_driver_sql(str(compiled), [tuple(row[name] for name in order) for row in rows])

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from dbb.errors import ConflictError, NotFoundError
 from dbb.filetypes import Filetype
-from dbb.registry._connect import insert_rows, one_of
+from dbb.registry._connect import one_of
+from dbb.registry._insert import insert_rows
 from dbb.registry._tables import certified_calibration, desfile, file_archive_info
 
 

@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import sqlalchemy as sa
 
 from dbb.filetypes import Filetype
-from dbb.registry._connect import insert_rows, one_of, take_ids
+from dbb.registry._connect import one_of
+from dbb.registry._insert import insert_columns, insert_rows, take_ids
 from dbb.registry._tables import desfile, file_archive_info, image_corners, now
-from dbb.registry.relpaths import join_relpath
+from dbb.registry.newfiles import NewFiles
 from dbb.sky import Corners
-
-
-@dataclass(frozen=True, slots=True)
-class NewFile:
-    """What is said of a file to be registered; `values` are its metadata in the order of the filetype's columns.
-
-    `run_id` and `task_id` are the attempt and the task that made it.
-    """
-
-    path: str
-    filename: str
-    compression: str
-    filetype: str
-    filesize: int | None
-    md5sum: str | None
-    sha256: str | None
-    run_id: int | None
-    values: tuple[object, ...]
-    corners: Corners | None = None
-    task_id: int | None = None
-
-    @property
-    def relpath(self) -> str:
-        """Path below the archive's root."""
-        return join_relpath(self.path, self.filename, self.compression)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,65 +59,84 @@ _Key = tuple[str, str, str]
 
 
 def register_files(
-    conn: sa.Connection,
-    archive: str,
-    files: Sequence[NewFile],
-    filetypes: Mapping[str, Filetype],
-    tables: Mapping[str, sa.Table | None],
+    conn: sa.Connection, archive: str, files: NewFiles, filetype: Filetype, table: sa.Table | None
 ) -> Registered:
     """Register one batch of files of an archive inside the caller's transaction.
 
     The same path with the same checksum is known, with another one it is refused, and so is a known file that now
     belongs to another filetype or run. A path that another archive has with the same checksum is a copy of that file.
 
+    Parameters
+    ----------
+    conn
+        The caller's transaction.
+    archive
+        Where they are.
+    files
+        The files, of one filetype.
+    filetype, table
+        What they are, and its metadata table if it has one.
+
     Notes
     -----
-    A fixed number of statements per filetype, whatever the length of `files`.
+    A fixed number of statements, whatever the length of `files`.
     """
-    there = _look_up(conn, files)
-    fresh: list[NewFile] = []
-    copies: list[tuple[NewFile, _Known]] = []
+    if not len(files):
+        return Registered()
+    names = set(files.filenames)
+    there = _look_up(conn, files, names)
+    if not there and (len(names) == len(files) or len(set(files.keys())) == len(files)):
+        _insert(conn, archive, files, filetype, table)
+        return Registered(added=len(files))
+    keys = files.keys()
+    fresh: list[bool] = []
+    copies: list[tuple[int, int]] = []
     refused: list[Refusal] = []
     known = 0
-    for file in files:
-        candidates = there.setdefault((file.path, file.filename, file.compression), [])
+    for n, key in enumerate(keys):
+        file = _Known(
+            0, files.filetype, files.filesizes[n], files.md5sums[n], files.sha256s[n], files.run_ids[n], {archive}
+        )
+        candidates = there.setdefault(key, [])
         here = next((one for one in candidates if archive in one.archives), None)
+        same = next((one for one in candidates if _is_copy(one, file)), None) if here is None else None
+        fresh.append(here is None and same is None)
         if here is not None:
             why = _contradiction(here, file)
             known += not why
-            refused += [Refusal(file.relpath, why)] if why else []
-            continue
-        same = next((one for one in candidates if _is_copy(one, file)), None)
-        if same is not None:
+            refused += [Refusal(files.relpath(n), why)] if why else []
+        elif same is not None:
             same.archives.add(archive)
-            copies.append((file, same))
-            continue
-        fresh.append(file)
-        fact = _Known(0, file.filetype, file.filesize, file.md5sum, file.sha256, file.run_id, {archive})
-        candidates.append(fact)
-    _insert(conn, archive, fresh, filetypes, tables)
-    _insert_places(conn, archive, [(file, known_file.desfile_id) for file, known_file in copies])
-    return Registered(len(fresh) + len(copies), known, tuple(refused), conflict=bool(refused))
+            copies.append((n, same.desfile_id))
+        else:
+            candidates.append(file)
+    _insert(conn, archive, files.chosen(fresh), filetype, table)
+    copied = {n for n, _ in copies}
+    _insert_places(conn, archive, files.chosen([n in copied for n in range(len(files))]), [one for _, one in copies])
+    return Registered(sum(fresh) + len(copies), known, tuple(refused), conflict=bool(refused))
 
 
-def _look_up(conn: sa.Connection, files: Sequence[NewFile]) -> dict[_Key, list[_Known]]:
+def _look_up(conn: sa.Connection, files: NewFiles, names: Collection[str]) -> dict[_Key, list[_Known]]:
     place, dialect = file_archive_info, conn.dialect.name
     statement = sa.select(
         *(place.c[name] for name in ("path", "filename", "compression", "archive_name")),
         *(desfile.c[name] for name in ("id", "filetype", "filesize", "md5sum", "sha256", "pfw_attempt_id")),
     ).where(
         place.c.desfile_id == desfile.c.id,
-        one_of(place.c.filename, list({file.filename for file in files}), dialect),
-        one_of(place.c.path, list({file.path for file in files}), dialect),
+        one_of(place.c.filename, list(names), dialect),
+        one_of(place.c.path, list(set(files.paths)), dialect),
     )  # fmt: skip
+    there = conn.execute(statement).all()
+    wanted = set(files.keys()) if there else set()  # not only those: each name was asked for in all folders
     found: dict[_Key, dict[int, _Known]] = {}
-    for path, filename, compression, archive, number, kind, size, md5sum, sha256, run in conn.execute(statement):
-        same_path = found.setdefault((path, filename, compression), {})
-        same_path.setdefault(number, _Known(number, kind, size, md5sum, sha256, run, set())).archives.add(archive)
+    for path, filename, compression, archive, number, kind, size, md5sum, sha256, run in there:
+        if (path, filename, compression) in wanted:
+            same_path = found.setdefault((path, filename, compression), {})
+            same_path.setdefault(number, _Known(number, kind, size, md5sum, sha256, run, set())).archives.add(archive)
     return {key: list(by_id.values()) for key, by_id in found.items()}
 
 
-def _contradiction(known: _Known, file: NewFile) -> str:
+def _contradiction(known: _Known, file: _Known) -> str:
     for name in ("filesize", "md5sum", "sha256"):
         old, new = getattr(known, name), getattr(file, name)
         if old is not None and new is not None and old != new:
@@ -152,59 +148,33 @@ def _contradiction(known: _Known, file: NewFile) -> str:
     return ""
 
 
-def _is_copy(known: _Known, file: NewFile) -> bool:
+def _is_copy(known: _Known, file: _Known) -> bool:
     sums = [(known.md5sum, file.md5sum), (known.sha256, file.sha256)]
     return not _contradiction(known, file) and any(old is not None and old == new for old, new in sums)
 
 
-def _insert(
-    conn: sa.Connection,
-    archive: str,
-    files: Sequence[NewFile],
-    filetypes: Mapping[str, Filetype],
-    tables: Mapping[str, sa.Table | None],
-) -> None:
-    if not files:
+def _insert(conn: sa.Connection, archive: str, files: NewFiles, filetype: Filetype, table: sa.Table | None) -> None:
+    if not len(files):
         return
-    moment = now(conn.dialect.name)
-    numbered = list(zip(files, take_ids(conn, desfile, len(files)), strict=True))
-    columns = (
-        "id",
-        "filename",
-        "compression",
-        "filetype",
-        "filesize",
-        "md5sum",
-        "sha256",
-        "pfw_attempt_id",
-        "wgb_task_id",
-        "created_date",
-    )
-    rows = [
-        (
-            number,
-            file.filename,
-            file.compression,
-            file.filetype,
-            file.filesize,
-            file.md5sum,
-            file.sha256,
-            file.run_id,
-            file.task_id,
-            moment,
-        )
-        for file, number in numbered
-    ]
-    insert_rows(conn, desfile, columns, rows)
-    _insert_places(conn, archive, numbered)
-    for name in dict.fromkeys(file.filetype for file in files):
-        table = tables[name]
-        if table is not None:
-            names = ["desfile_id", *(column.name.lower() for column in filetypes[name].columns)]
-            insert_rows(
-                conn, table, names, [(number, *file.values) for file, number in numbered if file.filetype == name]
-            )
-    insert_corners(conn, [(number, *astuple(file.corners)) for file, number in numbered if file.corners is not None])
+    numbers, count = take_ids(conn, desfile, len(files)), len(files)
+    columns: dict[str, Sequence[Any]] = {
+        "id": numbers,
+        "filename": files.filenames,
+        "compression": files.compressions,
+        "filetype": [files.filetype] * count,
+        "filesize": files.filesizes,
+        "md5sum": files.md5sums,
+        "sha256": files.sha256s,
+        "pfw_attempt_id": files.run_ids,
+        "wgb_task_id": files.task_ids,
+        "created_date": [now(conn.dialect.name)] * count,
+    }
+    insert_columns(conn, desfile, columns)
+    _insert_places(conn, archive, files, numbers)
+    if table is not None:
+        names = [column.name.lower() for column in filetype.columns]
+        insert_columns(conn, table, {"desfile_id": numbers, **dict(zip(names, files.metadata, strict=True))})
+    insert_corners(conn, [(numbers[n], *corners) for n, corners in files.corners.items()])
 
 
 def insert_corners(conn: sa.Connection, rows: Sequence[tuple[float, ...]]) -> None:
@@ -220,7 +190,13 @@ def insert_corners(conn: sa.Connection, rows: Sequence[tuple[float, ...]]) -> No
     insert_rows(conn, image_corners, columns, [(*row, cell) for row, cell in zip(rows, cells, strict=True)])
 
 
-def _insert_places(conn: sa.Connection, archive: str, files: Sequence[tuple[NewFile, int]]) -> None:
-    columns = ("filename", "path", "compression", "archive_name", "desfile_id")
-    rows = [(file.filename, file.path, file.compression, archive, number) for file, number in files]
-    insert_rows(conn, file_archive_info, columns, rows)
+def _insert_places(conn: sa.Connection, archive: str, files: NewFiles, numbers: Sequence[int]) -> None:
+    columns = {
+        "filename": files.filenames,
+        "path": files.paths,
+        "compression": files.compressions,
+        "archive_name": [archive] * len(files),
+        "desfile_id": numbers,
+    }
+    if len(files):
+        insert_columns(conn, file_archive_info, columns)

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from dbb.errors import ConflictError, MissingError, NotFoundError, UsageError
-from dbb.registry._connect import compile_once, insert_missing, rows_table, run_compiled
+from dbb.registry._connect import compile_once, rows_table, run_compiled
+from dbb.registry._insert import insert_missing
 from dbb.registry._tables import EVERY_CCD, blacklist, now, overlap, overlap_version, visit_tag
 
 OVERLAP_COLUMNS = ("tract", "patch", "visit", "ccd")

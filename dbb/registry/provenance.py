@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from dbb.registry._connect import insert_missing, one_of
+from dbb.registry._connect import one_of
+from dbb.registry._insert import insert_missing
 from dbb.registry._tables import desfile, file_archive_info, now, opm_used, opm_was_derived_from, task
 from dbb.registry.relpaths import join_relpath, split_relpath
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dbb.patterns import safe_path
+from collections.abc import Sequence
+
+from dbb.patterns import are_safe_paths, safe_path
 
 COMPRESSIONS = (".fz", ".gz")
 HERE = "."
@@ -33,10 +35,26 @@ def split_relpath(relpath: str, compression: str | None = None) -> tuple[str, st
     if compression:
         suffix = compression if compression.startswith(".") else f".{compression}"
         return path or HERE, name.removesuffix(suffix), suffix
+    return path or HERE, *_split_name(name)
+
+
+def _split_name(name: str) -> tuple[str, str]:
     for suffix in COMPRESSIONS:
         if name.endswith(suffix) and name != suffix:
-            return path or HERE, name[: -len(suffix)], suffix
-    return path or HERE, name, ""
+            return name[: -len(suffix)], suffix
+    return name, ""
+
+
+def split_relpaths(relpaths: Sequence[str]) -> tuple[list[str], list[str], list[str]] | None:
+    """Return many paths as three columns, as `split_relpath` splits one; None if one of them is unsafe."""
+    if not are_safe_paths(relpaths):
+        return None
+    parts = [relpath.rpartition("/") for relpath in relpaths]
+    paths, names = [path or HERE for path, _, _ in parts], [name for _, _, name in parts]
+    if not any(name.endswith(COMPRESSIONS) for name in names):
+        return paths, names, [""] * len(names)
+    split = [_split_name(name) for name in names]
+    return paths, [name for name, _ in split], [suffix for _, suffix in split]
 
 
 def join_relpath(path: str, filename: str, compression: str) -> str:

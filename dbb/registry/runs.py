@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from dbb.errors import NotFoundError, UsageError
-from dbb.registry._connect import insert_missing
+from dbb.registry._insert import insert_missing
 from dbb.registry._tables import now, pfw_attempt, pfw_request, pfw_unit, proctag
 
 _RUN = re.compile(r"(?:([A-Za-z0-9][A-Za-z0-9.+_-]*)_)?r([0-9]{1,9})p([0-9]{1,9})")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from dbb.errors import NotFoundError, UsageError
-from dbb.registry._connect import insert_missing
+from dbb.registry._insert import insert_missing
 from dbb.registry._tables import now, ops_proctag_def, proctag
 from dbb.registry.runs import Run, all_runs, full_run
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from dbb.errors import ConflictError, UsageError
 from dbb.pipeline.workflow import Instance, Job, Workflow
 from dbb.registry import Database
-from dbb.registry._connect import insert_missing, insert_rows, take_ids
+from dbb.registry._insert import insert_missing, insert_rows, take_ids
 from dbb.registry._runtables import (
     attempt_state,
     pfw_attempt_label,

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from dbb.registry._connect import insert_rows, one_of, run_many, take_ids
+from dbb.registry._connect import one_of
+from dbb.registry._insert import insert_rows, run_many, take_ids
 from dbb.registry._runtables import compress_task
 from dbb.registry._tables import desfile, opm_used, task
 from dbb.runs.facts import Compressed, Facts

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from dbb.errors import ConflictError, NotFoundError, UsageError
 from dbb.registry import Database
-from dbb.registry._connect import one_of, run_many
+from dbb.registry._connect import one_of
+from dbb.registry._insert import run_many
 from dbb.registry._runtables import attempt_state, pfw_block, pfw_job, pfw_wrapper
 from dbb.registry._tables import now, pfw_attempt, task
 from dbb.runs.find import find_run

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from dbb.pipeline.levels import HOME, TARGET
 from dbb.registry import Database
-from dbb.registry._connect import insert_missing, insert_missing_rows, one_of, run_many
+from dbb.registry._connect import one_of
+from dbb.registry._insert import insert_missing, insert_missing_rows, run_many
 from dbb.registry._runtables import pfw_attempt_val, pfw_job
 from dbb.registry._tables import desfile, file_archive_info, tar_member, task
 from dbb.registry.relpaths import HERE, join_relpath

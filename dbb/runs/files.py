@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from dbb.errors import UnsafePathError
 from dbb.filetypes import CONVERTERS, Filetype
 from dbb.registry import Database
-from dbb.registry._connect import insert_missing, insert_rows, one_of, run_many, take_ids
+from dbb.registry._connect import one_of
+from dbb.registry._insert import insert_missing, insert_rows, run_many, take_ids
 from dbb.registry._tables import desfile, file_archive_info, now, ops_filetype, task
 from dbb.registry.files import insert_corners
 from dbb.registry.relpaths import split_relpath

@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from dbb.errors import IntegrityError
 from dbb.registry import Database
-from dbb.registry._connect import insert_rows, one_of, run_many
+from dbb.registry._connect import one_of
+from dbb.registry._insert import insert_rows, run_many
 from dbb.registry._runtables import event_log, pfw_job, task_message
 from dbb.registry._tables import now, task
 from dbb.registry.archives import archives

@@ -8,7 +8,8 @@ from operator import itemgetter
 
 import sqlalchemy as sa
 
-from dbb.registry._connect import insert_missing_rows, insert_rows, one_of, run_many
+from dbb.registry._connect import one_of
+from dbb.registry._insert import insert_missing_rows, insert_rows, run_many
 from dbb.registry._runtables import pending_use, planned_file
 from dbb.registry._tables import desfile, opm_used, opm_was_derived_from
 from dbb.registry.provenance import files_at

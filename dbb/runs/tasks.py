@@ -8,7 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from dbb.registry._connect import one_of, run_many
+from dbb.registry._connect import one_of
+from dbb.registry._insert import run_many
 from dbb.registry._runtables import RUSAGE, attempt_state, event_log, pfw_exec, pfw_job, pfw_wrapper
 from dbb.registry._tables import now, pfw_attempt, task
 from dbb.registry.runs import Run

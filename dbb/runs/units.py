@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from dbb.engine import Engine
 from dbb.errors import ConflictError, NotFoundError
 from dbb.registry import Database
-from dbb.registry._connect import insert_missing, one_of, run_many
+from dbb.registry._connect import one_of
+from dbb.registry._insert import insert_missing, run_many
 from dbb.registry._runtables import pfw_attempt_val
 from dbb.registry._tables import now, pfw_attempt, pfw_request, pfw_unit, task
 from dbb.registry.runs import Run

@@ -504,6 +504,31 @@ def test_statements_grow_with_batches_and_not_with_files(registry: Registry) -> 
     assert three - two < 10
 
 
+@pytest.mark.parametrize("clean", [True, False])
+def test_any_text_comes_back_as_it_was(everything: Registry, clean: bool) -> None:
+    texts = [
+        "plain",
+        None,
+        "é",
+        *([] if clean else [r"\N", "\\", "tab\there", "line\nfeed", "re\rturn", '"', "{a,b}", "\\."]),
+    ]
+    table = [
+        {"relpath": f"{n}.fits", "remark": text, "number": None if n % 2 else n, "good": n > 2, "share": n / 3}
+        for n, text in enumerate(texts)
+    ]
+    ingest(everything, table, filetype="everything", run=None)
+    found = everything.query("everything")
+    assert [record["remark"] for record in found] == texts
+    assert [record["number"] for record in found] == [row["number"] for row in table]
+    assert [(record["good"], record["share"]) for record in found] == [(row["good"], row["share"]) for row in table]
+
+
+def test_names_that_look_like_quotes_are_known_again(registry: Registry) -> None:
+    table = [calexp(n, relpath=f'"{n}",{{}}\'NULL.fits') for n in range(60)]
+    assert ingest(registry, table) == (60, 0, 0)
+    assert ingest(registry, table) == (0, 60, 0)
+
+
 def test_progress_is_told_by_batches(sqlite_registry: Registry) -> None:
     from dbb.ingest import ingest_table
 

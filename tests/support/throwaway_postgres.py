@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -71,8 +71,8 @@ def find_binaries() -> Path:
 
 
 @contextmanager
-def run_postgres(folder: Path) -> Iterator[PostgresServer]:
-    """Run a server whose data lie in ``folder``, an empty one."""
+def run_postgres(folder: Path, other: Mapping[str, str] | None = None) -> Iterator[PostgresServer]:
+    """Run a server whose data lie in ``folder``, an empty one; ``other`` settings win over those of tests."""
     binaries, data = find_binaries(), folder / "data"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PG")} | {"LC_ALL": "C.UTF-8"}
     options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-sync", "--no-instructions"]
@@ -83,7 +83,7 @@ def run_postgres(folder: Path) -> Iterator[PostgresServer]:
     if made.returncode:
         raise NoPostgresError(f"{binaries}/initdb failed: {made.stderr.strip()}")
     port = _free_port()
-    settings = [f"--{key}={value}" for key, value in (_SETTINGS | {"port": str(port)}).items()]
+    settings = [f"--{key}={value}" for key, value in {**_SETTINGS, **(other or {}), "port": str(port)}.items()]
     log = folder / "postgres.log"
     with log.open("wb") as output:
         server = subprocess.Popen(
