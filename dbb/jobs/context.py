@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from dbb.errors import UsageError
 from dbb.filetypes import Filetype
 from dbb.jobs.jobfile import Exec, Options
 from dbb.jobs.messages import WARNING, Message, MessageRules, make_message
 from dbb.jobs.process import Limits, Stopper, run_process
+from dbb.patterncost import compile_search
 
 _VERSION_LIMITS = Limits(seconds=60)
 _LONGEST_ANSWER = 1 << 16
@@ -99,9 +100,9 @@ class Context:
             return None, f"'{program} {flag}' gives no version: {ended.reason or f'exit status {ended.status}'}"
         text = answer.decode("utf-8", errors="replace")
         try:
-            match = re.search(pattern, text)
-        except re.error as error:
-            return None, f"version_pattern {pattern!r} is no regular expression: {error}"
+            match = compile_search(pattern, "version_pattern")(text)
+        except UsageError as error:
+            return None, str(error)
         if match is None:
             return None, f"'{program} {flag}' answers {text[:200]!r}, in which {pattern!r} finds no version"
         return (match[1] if match.re.groups else match[0]), ""

@@ -10,30 +10,19 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dbb.errors import UsageError
-from dbb.jobs.patterncost import cost_of
+from dbb.patterncost import LONGEST, Search, compile_search
 
 ERROR, WARNING, INFO = 1, 2, 3
 GLOBAL = "global"
 """The `MessagePattern.execname` of patterns that hold for every program."""
-LONGEST = 4000
-"""Characters of a line that patterns see, and of a message that is kept."""
-_ROOM = (LONGEST, LONGEST, LONGEST, 500, 200)
-"""Characters that a pattern sees by the power of them that its search takes, so that no line holds up a job."""
-_LEAST_ROOM = 60
 _MOST_GATHERED = 500
 MOST = 1000
 """Messages of one pattern that are kept of one program; how many more there were is said in one."""
 _TIME = re.compile(r"\b([0-9]{4})[-/]([01][0-9])[-/]([0-3][0-9])[ T]([0-2][0-9]:[0-5][0-9]:[0-6][0-9])")
 _END = re.compile(rb"[\r\n]")
-
-
-class _Search(Protocol):
-    """Looks for a pattern in as much of a line as it may."""
-
-    def __call__(self, text: str, /) -> re.Match[str] | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +123,7 @@ class _Compiled:
     """A pattern, and what finds it in a line."""
 
     pattern: MessagePattern
-    search: _Search
+    search: Search
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +159,8 @@ class MessageRules:
         replace: Iterable[tuple[str, str, str]] = (),
     ) -> None:
         ordered = sorted(patterns, key=lambda one: one.priority)
-        self._patterns = [_Compiled(one, _compile(one.pattern, f"message pattern {one.id}")) for one in ordered]
-        self._ignore = [_OfExec(execname, _compile(text, "ignored messages")) for execname, text in ignore]
+        self._patterns = [_Compiled(one, _search(one.pattern, f"message pattern {one.id}")) for one in ordered]
+        self._ignore = [_OfExec(execname, _search(text, "ignored messages")) for execname, text in ignore]
         self._replace = [_OfExec(execname, (old, new)) for execname, old, new in replace if old]
 
     @classmethod
@@ -216,16 +205,8 @@ def _texts(entry: object, what: str, *names: str) -> tuple[str, ...]:
     return tuple(str(value) for value in values)
 
 
-def _compile(pattern: str, what: str) -> _Search:
-    try:
-        search = re.compile(pattern, re.IGNORECASE).search
-        cost = cost_of(pattern)
-    except UsageError as error:
-        raise UsageError(f"{what}: {error}") from None
-    except (re.error, OverflowError, RecursionError) as error:
-        raise UsageError(f"{what}: {pattern!r} is no regular expression: {error}") from error
-    room = _ROOM[cost] if cost < len(_ROOM) else _LEAST_ROOM
-    return lambda text: search(text, 0, room)
+def _search(pattern: str, what: str) -> Search:
+    return compile_search(pattern, what, re.IGNORECASE)
 
 
 class _Gathering:
@@ -282,7 +263,7 @@ class MessageMatcher:
     def __init__(
         self,
         patterns: Sequence[_Compiled],
-        ignore: Sequence[_Search],
+        ignore: Sequence[Search],
         replace: Sequence[tuple[str, str]],
         line: int = 0,
     ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from dbb.errors import VariableError
 from dbb.pipeline.defaults import prepared
 from dbb.pipeline.model import Pipeline, Tree, subtree
@@ -25,3 +27,16 @@ def settings_of(pipeline: Pipeline) -> dict[str, str]:
 def message_section(pipeline: Pipeline) -> Tree:
     """Return the section ``qcf``: patterns for messages in what programs print."""
     return subtree(pipeline.tree, "qcf")
+
+
+def sites_of(pipeline: Pipeline) -> dict[str, str]:
+    """Return where the jobs of each block run: its ``target_site``, or that at top level; of some nothing is said."""
+    root = prepared(pipeline.tree)
+    found = {}
+    for block in subtree(pipeline.tree, "block"):
+        scope = Scope(root, chosen={"block": block})
+        value: object = scope.find("target_site")
+        if isinstance(value, str):
+            with suppress(VariableError):
+                found[block] = settled_text(value, scope)
+    return found

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dbb.errors import PipelineError
+from dbb.errors import PipelineError, UsageError
+from dbb.patterncost import compile_search
 from dbb.pipeline.defaults import REPOSITORY_MODULE
 from dbb.pipeline.execs import FILE_NAME, Exec, FileRef, file_reference
 from dbb.pipeline.lists import list_items
@@ -108,7 +109,7 @@ def module_traits(name: str, compiled: Compiled, execs: Sequence[Exec], scope: S
     Raises
     ------
     PipelineError
-        If an ``ancestry`` is no list of ``parent:child`` pairs.
+        If an ``ancestry`` is no list of ``parent:child`` pairs, or a ``version_pattern`` cannot be searched for.
     """
     repository = _repository(name, scope)
     return ModuleTraits(
@@ -130,11 +131,20 @@ def _exec(module: str, one: Exec, scope: Scope) -> ExecTraits:
         one.name,
         name,
         _plain(inside.get("version_flag")),
-        _plain(inside.get("version_pattern")),
+        _version_pattern(f"module {module}, {one.name}", _plain(inside.get("version_pattern"))),
         _nicks(one.used),
         _nicks(one.generated),
         tuple(_ancestry(module, one, scope)),
     )
+
+
+def _version_pattern(title: str, pattern: str | None) -> str | None:
+    if pattern is not None:
+        try:
+            compile_search(pattern, f"{title}, version_pattern")
+        except UsageError as error:
+            raise PipelineError(str(error)) from error
+    return pattern
 
 
 def _ancestry(module: str, one: Exec, scope: Scope) -> Iterable[tuple[str, str]]:

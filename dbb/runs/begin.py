@@ -69,8 +69,8 @@ class Purpose:
         Settings worth remembering, by name.
     archive_path
         Folder of the run's files below the archive's root.
-    site
-        Where its jobs run.
+    sites
+        Where its jobs run, by block.
     """
 
     project: str | None = None
@@ -80,7 +80,7 @@ class Purpose:
     labels: Sequence[str] = ()
     values: Mapping[str, str] = field(default_factory=dict)
     archive_path: str | None = None
-    site: str | None = None
+    sites: Mapping[str, str] = field(default_factory=dict)
 
 
 def reserve_attempt(db: Database, reqnum: int, unitname: str, *, operator: str) -> Attempt:
@@ -161,7 +161,7 @@ def begin_run(
 
     def work(conn: sa.Connection) -> Attempt:
         attempt = _take(conn, run, reserved, operator, given)
-        _insert_tree(conn, attempt, workflow, given.site)
+        _insert_tree(conn, attempt, workflow, given.sites)
         return attempt
 
     return db.write(work)
@@ -212,11 +212,11 @@ def _describe(conn: sa.Connection, attempt: int, run: Run, purpose: Purpose) -> 
     insert_missing(conn, pfw_attempt_val, values)
 
 
-def _insert_tree(conn: sa.Connection, attempt: Attempt, workflow: Workflow, site: str | None) -> None:
+def _insert_tree(conn: sa.Connection, attempt: Attempt, workflow: Workflow, sites: Mapping[str, str]) -> None:
     blocks = list(dict.fromkeys(job.block for job in workflow.jobs))
     execs = sum(len(one.argv) for one in workflow.instances)
     ids = take_ids(conn, task, 1 + len(blocks) + len(workflow.jobs) + len(workflow.instances) + execs)
-    tree = _Tree(attempt, workflow, blocks, site, iter(ids))
+    tree = _Tree(attempt, workflow, blocks, sites, iter(ids))
     for table, columns, rows in (
         # parents before children, for the foreign keys
         (task, _TASK, tree.tasks()),
@@ -239,10 +239,15 @@ class _Tree:
     """The rows of a workflow's tasks; `tasks` numbers them, so it comes first."""
 
     def __init__(
-        self, attempt: Attempt, workflow: Workflow, blocks: Sequence[str], site: str | None, ids: Iterator[int]
+        self,
+        attempt: Attempt,
+        workflow: Workflow,
+        blocks: Sequence[str],
+        sites: Mapping[str, str],
+        ids: Iterator[int],
     ) -> None:
         self.root = next(ids)
-        self._attempt, self._workflow, self._site, self._ids = attempt, workflow, site, ids
+        self._attempt, self._workflow, self._sites, self._ids = attempt, workflow, sites, ids
         self._blocks = {block: next(ids) for block in blocks}
         self._jobs = {job.name: next(ids) for job in workflow.jobs}
         self._wrappers = {wrapnum: next(ids) for job in workflow.jobs for wrapnum in job.wrapnums}
@@ -277,7 +282,8 @@ class _Tree:
             modules.setdefault(one.block, {})[one.module] = None
         for number, (block, task_id) in enumerate(self._blocks.items(), 1):
             jobs = sum(job.block == block for job in self._workflow.jobs)
-            yield task_id, self._attempt.id, number, block, ",".join(modules.get(block, ())), jobs, self._site
+            names = ",".join(modules.get(block, ()))
+            yield task_id, self._attempt.id, number, block, names, jobs, self._sites.get(block)
 
     def jobs(self) -> Iterator[_Row]:
         """Give the jobs."""

@@ -17,7 +17,7 @@ from dbb.locks import held
 from dbb.pipeline.levels import archive_levels
 from dbb.pipeline.model import Data, Pipeline
 from dbb.pipeline.planner import plan
-from dbb.pipeline.settings import message_section, settings_of
+from dbb.pipeline.settings import message_section, settings_of, sites_of
 from dbb.pipeline.workflow import Workflow
 from dbb.registry.runs import Run
 from dbb.runs.begin import Purpose, begin_run, next_attempt
@@ -241,7 +241,7 @@ def _begin(db: Any, planned: _Planned, engine: Engine, submission: Submission) -
         labels=tuple(label.strip() for label in settings.get("label", "").split(",") if label.strip()),
         values={RUN_FOLDER: str(planned.folder), ENGINE: engine.name, **two_archives(archive_levels(settings))},
         archive_path=settings.get("ops_run_dir"),
-        site=settings.get("target_site"),
+        sites=sites_of(planned.pipeline),
     )
     begun = False
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import json
 import os
 import re
 import threading
@@ -18,10 +19,15 @@ from demo_survey import move_archive, raw_values, tree
 from registries import small_registry
 
 from dbb import Registry
-from dbb.butler import InputSpec, RefcatSpec, RepoSpec, materialize_manifest, materialize_repo
+from dbb.butler import InputSpec, RefcatSpec, RepoSpec, materialize_manifest, materialize_repo, plan_repo
 from dbb.errors import IntegrityError
 from dbb.ingest import add_refcat
+from dbb.pipeline.levels import ArchiveLevels
 from dbb.refcats.pack import pack_folder
+from dbb.refcats.tars import SIDECAR
+from dbb.registry.archives import archives
+from dbb.runs.prestage import Prestage
+from dbb.runs.transfers import Transfers
 
 NEEDED = ["189584.fits", "189648.fits"]
 SIZE = 20_000
@@ -196,3 +202,29 @@ def test_a_remote_tar_that_is_cut_off_or_gone_is_said(
     assert f"{web.url}/ps1.tar" in refused(registry, tmp_path / "JOB")
     (archive / "ps1.tar").unlink()
     assert "it is not there" in refused(registry, tmp_path / "JOB")
+
+
+def test_tars_of_catalogues_are_staged_with_their_indexes(registry: Registry, archive: Path, tmp_path: Path) -> None:
+    near, order = tmp_path / "near", ("home", "near")
+    registry.add_archive("near", str(near))
+    levels = ArchiveLevels("home", "near", "target_archive", order, "near")
+    catalogues = RefcatSpec("gz"), RefcatSpec("ps1")
+    manifest = plan_repo(registry, RepoSpec("hsc", (InputSpec("raw"),), refcats=catalogues, archives=order))
+    with registry.read() as conn:
+        roots = archives(conn)
+    transfers = Transfers(roots, 2)
+    Prestage(registry, levels, roots, transfers, lambda: False).localize(
+        {"steps": [], "repository": {"manifest": manifest}}
+    )
+    transfers.stop()
+    assert tree(near).keys() == {"raw.fits", "ps1.tar", "ps1.tar.gz", f"ps1.tar.gz{SIDECAR}"}
+    archive.rename(tmp_path / "away")
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    materialize_manifest(tmp_path / "job", tmp_path / "manifest.json")
+    shards = [sorted(path.name for path in (tmp_path / "job/in/ref_cats" / name).iterdir()) for name in ("gz", "ps1")]
+    assert shards[0] == shards[1] != []
+    again = plan_repo(registry, RepoSpec("hsc", (InputSpec("raw"),), refcats=catalogues, archives=("near",)))
+    assert {one["source"] for catalogue in again["refcats"] for one in catalogue["members"]} == {
+        f"file://{near}/ps1.tar.gz",
+        f"file://{near}/ps1.tar",
+    }

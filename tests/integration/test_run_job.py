@@ -452,3 +452,11 @@ def test_a_file_that_is_no_job_file_is_refused(tmp_path: Path, content: bytes) -
 def test_an_absent_job_file_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="dbb submit"):
         run_job(tmp_path / "job.json")
+
+
+def test_a_version_pattern_whose_search_may_never_end_is_a_warning(tmp_path: Path) -> None:
+    one = shell(1, "true", execs=[{"execname": "echo", "version_flag": "a" * 60, "version_pattern": "(a+)+b"}])
+    one["argv"] = [["echo"]]
+    events = run(tmp_path, one)
+    assert states_of(events)[1] == "succeeded"
+    assert "version_pattern: '(a+)+b' repeats what can be parted in many ways" in texts_of(events)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -182,3 +183,26 @@ def test_a_step_whose_input_the_repository_lacks_fails(registry: Registry, tmp_p
     assert re.fullmatch("step 1: .* ended with exit status 1", problem)
     first = run_messages(registry, done.run, "error")[0]
     assert "src" in first.message
+
+
+def test_what_the_repository_holds_comes_from_the_target_archive(registry: Registry, tmp_path: Path) -> None:
+    registry.add_archive("near", str(tmp_path / "near"))
+    modules = {"process_ccd": process_ccd()}
+    near = pipeline(tmp_path, modules, target_archive="near")
+    done = submit(registry, near, Submission(folder=tmp_path / "run"))
+    assert done.problems == {}
+    assert done.unmoved == ""
+    content = json.loads(next((tmp_path / "run").glob("jobs/*/job.json")).read_text())
+    manifest = content["repository"]["manifest"]
+    entries = [*manifest["inputs"], *manifest["calibs"]]
+    assert {Path(one["source"].removeprefix("file://")).is_relative_to(tmp_path / "near") for one in entries} == {True}
+    assert {one["source"]["archive"] for step in content["steps"] for one in step["inputs"] if one.get("source")} == {
+        "near"
+    }
+    with registry.read() as conn:
+        counted = conn.exec_driver_sql(
+            "select d.filetype, count(*) from desfile d, file_archive_info f where f.desfile_id = d.id"
+            " and f.archive_name = 'near' group by d.filetype order by d.filetype"
+        ).all()
+    types = {name for name, _ in counted}
+    assert types >= {"hsc_raw", "bias", "dark", "flat", "calexp"}

@@ -217,3 +217,23 @@ def test_settings_that_contradict_each_other_are_refused(runs: TwoArchives) -> N
     assert "use_home_archive_output = wrapper with a target archive" in runs.submit(code=2)
     runs.change(("use_home_archive_output = wrapper\n", ""), ("near\n", "nowhere\n"))
     assert "target_archive = nowhere: there is no such archive" in runs.submit(code=2)
+
+
+@pytest.mark.parametrize(("pattern", "why"), [("(a+)+b", "may never end"), ("(v", "is no regular expression")])
+def test_a_version_pattern_that_cannot_be_searched_for_is_refused(runs: TwoArchives, pattern: str, why: str) -> None:
+    runs.change(("    <exec_1>\n", f"    <exec_1>\n        version_flag = -v\n        version_pattern = {pattern}\n"))
+    assert why in runs.dbb("check", "submit.des", code=2)
+    out = runs.submit(code=2)
+    assert "version_pattern: " in out
+    assert why in out
+
+
+def test_blocks_say_where_they_run(runs: TwoArchives) -> None:
+    runs.change(
+        ("target_archive = near\n", "target_archive = near\ntarget_site = hill\n"),
+        ("<block middle>\n", "<block middle>\n    target_site = dale\n"),
+    )
+    runs.submit()
+    sites = runs.ask("select name, target_site from pfw_block order by blknum")
+    assert sites == [("first", "hill"), ("middle", "dale"), ("last", "hill")]
+    assert '"runsite": "hill"' in runs.dbb("status", "--format", "json")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dbb.errors import UsageError
 from dbb.jobs.messages import LONGEST, MOST, Message, MessagePattern, MessageRules, default_patterns, load_patterns
-from dbb.jobs.patterncost import cost_of
+from dbb.patterncost import cost_of
 
 CASES = (
     "01_basic",

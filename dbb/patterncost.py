@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from re import _parser  # type: ignore[attr-defined]  # Python tells the structure of a pattern nowhere else
-from typing import Any
+from typing import Any, Protocol
 
 from dbb.errors import UsageError
 
@@ -13,7 +13,38 @@ _OPEN = 20
 """Repeats of which there may be more than so many count as endless."""
 _ALL = frozenset(range(128))
 _CATEGORIES = {"DIGIT": r"\d", "SPACE": r"\s", "WORD": r"\w"}
+LONGEST = 4000
+"""Characters of a text that patterns see."""
+_ROOM = (LONGEST, LONGEST, LONGEST, 500, 200)
+"""Characters that a pattern sees by the power of them that its search takes, so that no line holds up a job."""
+_LEAST_ROOM = 60
 _Node = tuple[Any, Any]
+
+
+class Search(Protocol):
+    """Looks for a pattern in as much of a text as it may."""
+
+    def __call__(self, text: str, /) -> re.Match[str] | None:
+        """Return the first place that fits."""
+
+
+def compile_search(pattern: str, what: str, flags: int = 0) -> Search:
+    """Return what looks for a pattern, in no more of a text than it can in a short time; `what` says whose it is.
+
+    Raises
+    ------
+    UsageError
+        If it is no regular expression, or its search may never end.
+    """
+    try:
+        search = re.compile(pattern, flags).search
+        cost = cost_of(pattern)
+    except UsageError as error:
+        raise UsageError(f"{what}: {error}") from None
+    except (re.error, OverflowError, RecursionError) as error:
+        raise UsageError(f"{what}: {pattern!r} is no regular expression: {error}") from error
+    room = _ROOM[cost] if cost < len(_ROOM) else _LEAST_ROOM
+    return lambda text: search(text, 0, room)
 
 
 def cost_of(pattern: str) -> int:
