@@ -34,9 +34,8 @@ def registry(registry_url: str, tmp_path: Path, workflow: Workflow) -> Iterator[
     with small_registry(registry_url, "hsc_raw", "calexp", "deepcoadd_calexp") as opened:
         opened.add_archive("home", str(tmp_path / "home"))
         register_raws(opened, 2, 2)
-        begin_run(
-            opened, workflow, operator="op", purpose=Purpose("ACT", pipeline="hsc", campaign="Y3", sites={"b": "here"})
-        )
+        purpose = Purpose("ACT", pipeline="hsc", campaign="Y3", sites={"single": "here"})
+        begin_run(opened, workflow, operator="op", purpose=purpose)
         yield opened
 
 
