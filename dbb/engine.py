@@ -118,13 +118,15 @@ class Engine(ABC):
     name: str
     detaches: bool = False
 
-    def check(self, settings: Mapping[str, str]) -> None:  # noqa: B027  # an engine need not have settings
-        """Refuse settings that cannot work; asked before a run is registered.
+    def check(self, settings: Mapping[str, str], folder: Path) -> None:  # noqa: B027  # an engine need not have settings
+        """Refuse what cannot work; asked before a run is registered.
 
         Parameters
         ----------
         settings
             What the pipeline says at top level.
+        folder
+            That of the run, which is not made yet.
 
         Raises
         ------

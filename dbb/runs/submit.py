@@ -157,7 +157,7 @@ def submit(
         number = _free_number(db, pipeline, submission)
         try:
             planned = _plan(db, pipeline, submission, number)
-            engine.check(planned.settings)
+            engine.check(planned.settings, planned.folder)
             writer = _checked(db, planned)
             if dry_run:
                 return planned.outcome({})

@@ -7,7 +7,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,15 @@ class EngineContract:
         raise NotImplementedError
 
     @pytest.fixture
-    def runs(self, engine: Engine, tmp_path: Path) -> Iterator[EngineRuns]:
+    def settings(self) -> Mapping[str, str]:
+        """Return what a submit file must say at top level for your engine; override it if there is anything."""
+        return {}
+
+    @pytest.fixture
+    def runs(self, engine: Engine, settings: Mapping[str, str], tmp_path: Path) -> Iterator[EngineRuns]:
         """Give what submits runs to the engine; for you to use in tests of your own."""
         with Registry.create(f"sqlite:///{tmp_path / 'registry.db'}") as registry:
-            yield EngineRuns(engine, registry, tmp_path)
+            yield EngineRuns(engine, registry, tmp_path, settings)
 
     def test_every_job_runs_once_and_after_those_it_waits_for(self, runs: EngineRuns) -> None:
         """What they made is there for it."""
@@ -169,8 +174,8 @@ class EngineRuns:
 
     names = ("early-left", "early-right", "late-left", "late-right", "final-both")
 
-    def __init__(self, engine: Engine, registry: Registry, folder: Path) -> None:
-        self.folder, self._engine, self._registry = folder, engine, registry
+    def __init__(self, engine: Engine, registry: Registry, folder: Path, settings: Mapping[str, str]) -> None:
+        self.folder, self._engine, self._registry, self._settings = folder, engine, registry, settings
         for name in ("home", "orders"):
             (folder / name).mkdir()
         registry.add_archive("home", str(folder / "home"))
@@ -183,7 +188,7 @@ class EngineRuns:
     ) -> Submitted:
         """Run the pipeline; `optional` says whether what ``early`` makes may lack."""
         number = sum(one.is_dir() for one in self.folder.glob("run*")) + 1
-        pipeline = _pipeline(str(self.folder / "make"), optional)
+        pipeline = _pipeline(str(self.folder / "make"), optional, self._settings)
         submission = Submission(self._engine, self.folder / f"run{number}", at_once, retries, resume)
         return submit(self._registry, pipeline, submission)
 
@@ -258,7 +263,7 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _pipeline(program: str, optional: str) -> Pipeline:
+def _pipeline(program: str, optional: str, more: Mapping[str, str]) -> Pipeline:
     made = {"filetype": "genfile", "filepat": "made", "dirpat": "made"}
     source = {"depends": "early.file.made", "match": "side", "dirpat": "made"}
     early = _module(program, "early", {"made": {**made, "optional": optional}})
@@ -283,7 +288,7 @@ def _pipeline(program: str, optional: str) -> Pipeline:
         "directory_pattern": {"made": {"runtime": "out", "ops": "${ops_run_dir}"}},
         "module": {"early": early, "late": late, "final": final},
     }
-    return Pipeline.of(settings)
+    return Pipeline.of(settings | dict(more))
 
 
 def _module(program: str, stage: str, files: dict[str, dict[str, str]], used: str = "") -> dict[str, Any]:

@@ -15,6 +15,7 @@ import fsspec
 import numpy as np
 import pytest
 from astropy.io import fits
+from batch_systems import SlurmCluster
 
 import dbb
 from dbb.engine import Engine
@@ -257,3 +258,15 @@ class TestParslEngine(EngineContract):
     @pytest.fixture
     def engine(self) -> Engine:
         return ParslEngine()
+
+
+class TestParslThroughSlurm(EngineContract):
+    @pytest.fixture
+    def engine(self, slurm: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Engine:
+        for name, value in slurm.environ.items():
+            monkeypatch.setenv(name, value)
+        return ParslEngine()
+
+    @pytest.fixture
+    def settings(self) -> Mapping[str, str]:
+        return {"parsl_site": "slurm", "parsl_walltime": "00:10:00"}

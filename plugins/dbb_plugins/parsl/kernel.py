@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Parsl"]
 
 _LOG = logging.getLogger("parsl")
+_NUMBERED = re.compile(r"Error \d+:")
+"""What Parsl puts before each of several reasons, of which the last will do."""
 
 
 class Parsl:
@@ -69,7 +72,7 @@ class Parsl:
             if interchange is not None and interchange.poll() is not None and not executor.bad_state_is_set:
                 executor.set_bad_state_and_fail_all(RuntimeError("Parsl's interchange has ended"))
             if executor.bad_state_is_set:
-                why = " ".join(str(executor.executor_exception).split())
+                why = " ".join(_NUMBERED.split(str(executor.executor_exception))[-1].split())
                 raise DbbError(f"Parsl has no workers any more: {why}; see {self._folder}, then resume the run")
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import threading
 import time
 from collections import deque
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dbb.engine import Engine, EngineJob, EngineWork
-from dbb.errors import DbbError
+from dbb.errors import DbbError, UsageError
 from dbb.hookspecs import hookimpl
 from dbb.locks import is_held
 from dbb_plugins.parsl.kernel import Parsl
@@ -48,9 +49,11 @@ class ParslEngine(Engine):
 
     name = "parsl"
 
-    def check(self, settings: Mapping[str, str]) -> None:
+    def check(self, settings: Mapping[str, str], folder: Path) -> None:
         """Refuse what cannot work; see `Engine.check`."""
-        read_site(settings).config(Path(_FOLDER), (), 1)
+        if shlex.quote(str(folder)) != str(folder):  # Parsl's scripts do not
+            raise UsageError(f"{folder}: Parsl needs a folder without blanks and special characters: say --workdir")
+        read_site(settings).config(folder / _FOLDER, (), 1)
 
     def run(self, work: EngineWork) -> None:
         """Run all jobs; see `Engine.run`."""
@@ -81,6 +84,11 @@ class _Running:
     lost: float | None = None
 
     @property
+    def is_lost(self) -> bool:
+        """Whether no worker will tell any more how it ended."""
+        return self.future.done() and self.code is None
+
+    @property
     def code(self) -> int | None:
         """The exit code, or None if its worker was lost, or it never began."""
         if not self.future.done() or self.future.exception() is not None:
@@ -94,7 +102,8 @@ class _Running:
             return ""
         error = self.future.exception() if self.future.done() else None
         if error is not None:
-            return f"its worker was lost: {error}" if self.log.exists() else f"no worker took it: {error}"
+            why = " ".join(str(error).split())
+            return f"its worker was lost: {why}" if self.log.exists() else f"no worker took it: {why}"
         how = f"exit code {self.code}" if self.code is None or self.code > 0 else f"ended by signal {-self.code}"
         return f"{how}; see {self.log}"
 
@@ -135,17 +144,18 @@ class _Pool:
         while self._running:
             self._news.wait(_TICK)
             self._news.clear()
+            due = time.monotonic() - self._looked >= _LOOK_EVERY
+            if due or any(one.is_lost for one in self._running):
+                assert self._parsl is not None
+                self._parsl.check()
             if self._reap():
                 self._start_some()
-            if time.monotonic() - self._looked < _LOOK_EVERY:
-                continue
-            self._looked = time.monotonic()
-            if self._work.is_cancelled:
-                self.end_all()
-                return
-            assert self._parsl is not None
-            self._parsl.check()
-            self._work.collect([one.job.name for one in self._running])
+            if due:
+                self._looked = time.monotonic()
+                if self._work.is_cancelled:
+                    self.end_all()
+                    return
+                self._work.collect([one.job.name for one in self._running])
 
     def close(self) -> None:
         """End the workers, unless that is done."""
