@@ -36,8 +36,9 @@ def snapshot(
     form: str,
     dry_run: bool,
 ) -> None:
-    """Write what a campaign needs of the registry to the SQLite file CAMPAIGN.db, which is a registry to read from:
-    give it as --registry sqlite:///CAMPAIGN.db.
+    """Write what a campaign needs of the registry to CAMPAIGN.db, a registry to read from.
+
+    Give it to other commands as --registry sqlite:///CAMPAIGN.db.
 
     Without --where and --filetype the files of all filetypes are in it. Archives, filetypes, calibrations, overlaps of
     the visits, reference catalogues, sky maps, visit tags and the blacklist are in it always; runs that are named, with
