@@ -81,7 +81,15 @@ def draw_comparison(bars: Sequence[Bar], folder: Path) -> None:
     figure, axes = plt.subplots(figsize=(9, 0.27 * len(rows) + 1.1), layout="constrained")
     for place, row in enumerate(rows):
         if isinstance(row, str):
-            axes.text(0, place, row, transform=axes.get_yaxis_transform(), va="center", fontweight="bold")
+            axes.text(
+                0,
+                place,
+                row,
+                transform=axes.get_yaxis_transform(),
+                va="center",
+                fontweight="bold",
+                backgroundcolor="white",
+            )
             continue
         colour = OURS if row.ours else FLOOR if row.times == 1 else PEER
         axes.barh(place, row.times - 1e-9, left=1e-9, color=colour, height=0.72)
