@@ -46,7 +46,8 @@ def attend(db: Database, run: str, *, dry_run: bool = False, say: Say | None = N
 
     Notes
     -----
-    When this is interrupted, the run goes on, and can be attended again.
+    When this is interrupted, the run goes on, and can be attended again. A run that is over is attended if its engine
+    has something of it: then its operator has started there what was not done.
     """
     folder = run_folder(db, run)
     engine = engine_of(db, run)
@@ -59,11 +60,14 @@ def attend(db: Database, run: str, *, dry_run: bool = False, say: Say | None = N
             raise ConflictError(f"somebody attends {run} already; 'dbb status {run} --watch' shows how it stands")
         with db.read() as conn:
             state = find_run(conn, run).state
-        if state not in OPEN and waits_for_home(db, run):
-            return _bring_home(db, run, folder, dry_run=dry_run)
-        if state not in OPEN:
+        is_over = state not in OPEN
+        if is_over and not engine.queue(folder):
+            if waits_for_home(db, run):
+                return _bring_home(db, run, folder, dry_run=dry_run)
             raise ConflictError(f"run {run} is over ({state}): 'dbb job {run}' tells what became of its jobs")
         work, workflow, taken = _reopen(db, folder)
+        if is_over and not dry_run:
+            work.begin_again()
         if say is not None:
             work.say = say
         if not dry_run:

@@ -87,10 +87,17 @@ class Work:
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
             with contextlib.suppress(ValueError):  # a line that a kill has cut off: that job is reported once more
                 report = json.loads(line)
-                if report["problem"]:
+                if "again" in report:
+                    self.problems.clear()
+                elif report["problem"]:
                     self._lose(report["job"], report["problem"])
                 else:
                     self._win(report["job"])
+
+    def begin_again(self) -> None:
+        """Wait once more for jobs that were not done, because somebody has started them again."""
+        self.problems.clear()
+        self._note({"again": True})
 
     def prepare(self, name: str) -> Path | None:
         """Write the file of a job; see `EngineWork`."""
@@ -133,8 +140,7 @@ class Work:
         else:
             marks = dict.fromkeys(self._win(name), JobMark("ready"))
         mark_jobs(self._db, self._writer.run, marks)
-        with (self.folder / _REPORTS).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"job": name, "problem": problem}) + "\n")
+        self._note({"job": name, "problem": problem})
         self.say(f"{name}: {problem or 'succeeded'}", len(self._done) + len(self.problems), len(self._jobs))
         self._writer.stages.ended([name])
 
@@ -153,6 +159,10 @@ class Work:
     def stop(self) -> None:
         """Let go of what is done in the background."""
         self._writer.stages.stop()
+
+    def _note(self, report: Mapping[str, object]) -> None:
+        with (self.folder / _REPORTS).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(report) + "\n")
 
     def _win(self, name: str) -> list[str]:
         """Note that a job is done; return those that may begin now."""

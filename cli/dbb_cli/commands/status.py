@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dbb_cli.options import format_option, open_registry, registry_option
-from dbb_cli.output import print_rows
+from dbb_cli.output import print_rows, shown
 
 if TYPE_CHECKING:
     from dbb import Registry
@@ -21,11 +21,13 @@ campaign_option = click.option("--campaign", metavar="NAME", help="Instead of RU
 
 _STATUS = (
     *("id", "prj", "pipeline", "campaign", "run", "block", "subblock", "stat", "done", "failed", "jobs", "steps"),
-    *("operator", "submitsite", "runsite", "to_home"),
+    *("operator", "submitsite", "runsite", "to_home", "queue"),
 )
 _JOB = (
     *("block", "job", "jk", "ended", "jstate", "jstatus", "wrap", "modname", "wk", "state", "status", "reason"),
-)  # fmt: skip
+    "queue",
+)
+_SELDOM = ("to_home", "queue")
 _MESSAGE = ("time", "level", "wrap", "modname", "message", "log_file", "log_line", "pattern")
 _Rows = Sequence[dict[str, Any]]
 
@@ -50,12 +52,21 @@ def _show(
             if rows != last:
                 if last is not None and sys.stdout.isatty():
                     click.clear()
-                print_rows(rows, form, columns)
+                _print(rows, form, columns)
                 sys.stdout.flush()
                 last = rows
             if not going_on:
                 return
             time.sleep(_INTERVAL)
+
+
+def _print(rows: _Rows, form: str, columns: Sequence[str]) -> None:
+    """Print rows; a table has no column of what few runs have, unless one of them has it."""
+    if form == "table":
+        empty = {name for name in _SELDOM if not any(row.get(name) for row in rows)}
+        rows = [{name: value for name, value in row.items() if name not in empty} for row in rows]
+        columns = [name for name in columns if name not in empty]
+    print_rows(rows, form, columns)
 
 
 @click.command()
@@ -69,7 +80,8 @@ def status(run: str | None, campaign: str | None, watch: bool, form: str, regist
 
     STAT counts the jobs of the block under way as (held up by a failure/pending/running/total); before the first job
     begins it is PEND, and after the run DONE, FAIL, KILL or, if it was cancelled, DEL. DONE and FAILED count the jobs
-    of the whole run. TO_HOME counts outputs that wait in the target archive to be copied to the home archive.
+    of the whole run. TO_HOME counts outputs that wait in the target archive to be copied to the home archive. QUEUE is
+    what the queue of the run's engine says, where that is something else.
 
     \b
     Examples:
@@ -77,18 +89,11 @@ def status(run: str | None, campaign: str | None, watch: bool, form: str, regist
       dbb status Ht0_r11p95 --watch
       dbb status --campaign survey1
     """
-    from dbb.runs.status import run_status
+    from dbb.runs.queued import status_rows
 
     if run is not None and campaign is not None:
         raise click.UsageError("give RUN or --campaign, not both")
-
-    def ask(opened: Registry) -> _Rows:
-        rows = [one.as_dict() for one in run_status(opened, run, campaign=campaign)]
-        if form == "table" and not any(row["to_home"] for row in rows):
-            return [{key: value for key, value in row.items() if key != "to_home"} for row in rows]
-        return rows
-
-    _show(registry, run, ask, form, _STATUS, watch, campaign)
+    _show(registry, run, lambda opened: status_rows(opened, run, campaign=campaign), form, _STATUS, watch, campaign)
 
 
 @click.command()
@@ -101,17 +106,21 @@ def job(run: str, verbose: bool, watch: bool, form: str, registry: str | None) -
     """Show the jobs of RUN, with the steps that run or went wrong and the last one that went well.
 
     A job is PRE before it begins, EXEC, POST when its steps are over, then DONE, FAIL, BLOCKED, KILLED or INCOMPLETE; a
-    step is WAIT before it begins and PRE before its first program.
+    step is WAIT before it begins and PRE before its first program. QUEUE is what the queue of the run's engine says of
+    the job, where that is something else.
 
     \b
     Examples:
       dbb job Ht0_r11p95
       dbb job r11p95 --verbose --format json
     """
-    from dbb.runs.jobs import job_status
+    from dbb.runs.queued import job_rows
 
     def ask(opened: Registry) -> _Rows:
-        return [one.as_dict() for one in job_status(opened, run, verbose=verbose)]
+        rows, remarks = job_rows(opened, run, verbose=verbose)
+        for text in remarks:
+            click.echo(shown(text), err=True)
+        return rows
 
     _show(registry, run, ask, form, _JOB, watch)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from dbb_plugins.htcondor.dag import quote
 _PATIENCE = 10.0
 _STATES = {1: "idle", 2: "running", 3: "removed", 4: "completed", 5: "held", 6: "running", 7: "suspended"}
 _SCHEDULER = 7
-_log = logging.getLogger(__name__)
 
 
 class PoolError(DbbError):
@@ -76,13 +74,14 @@ def ask_queue(folder: Path) -> list[Queued]:
     PoolError
         If HTCondor does not answer until then.
     """
-    command = [sys.executable, "-m", "dbb_plugins.htcondor.pool", str(folder)]
+    command = [sys.executable, "-m", "dbb_plugins.htcondor.ask", str(folder)]
     try:  # in a process of its own: the bindings let nothing else run while they wait
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)  # noqa: S603  # ours
     except subprocess.TimeoutExpired:
         raise PoolError(f"HTCondor has not answered for {_PATIENCE:.0f} seconds") from None
     if done.returncode != 0:
-        raise PoolError(done.stderr.strip() or f"HTCondor could not be asked: exit code {done.returncode}")
+        lines = done.stderr.strip().splitlines()  # before the last, the bindings may complain by themselves
+        raise PoolError(lines[-1] if lines else f"HTCondor could not be asked: exit code {done.returncode}")
     return [Queued(*one) for one in json.loads(done.stdout)]
 
 
@@ -113,12 +112,7 @@ def _queued(ad: Any) -> Queued:
 
 @contextmanager
 def _bindings() -> Iterator[Any]:
-    """Give the module ``htcondor2``; whatever it raises becomes a PoolError.
-
-    Notes
-    -----
-    Without a configuration file it writes a long text to standard error when it is loaded, hence the look before.
-    """
+    """Give the module ``htcondor2``; whatever it raises becomes a PoolError."""
     try:
         import htcondor2
     except ImportError as error:
@@ -132,16 +126,3 @@ def _bindings() -> Iterator[Any]:
         raise PoolError(
             f"HTCondor cannot be used: {text}; does condor_q answer here, with the configuration {place}?"
         ) from error
-
-
-def _main(folder: str) -> int:
-    try:
-        print(json.dumps(read_queue(Path(folder))))  # noqa: T201  # what this process is for
-    except PoolError as error:
-        print(error, file=sys.stderr)  # noqa: T201  # the same
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1]))
