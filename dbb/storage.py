@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from dbb.errors import ConflictError, IntegrityError, UnsafePathError
+from dbb.errors import ConflictError, DbbError, IntegrityError, UnsafePathError
 
 STAGE_MODES = ("auto", "symlink", "relsymlink", "hardlink", "copy")
 CHUNK = 1 << 20
@@ -217,12 +217,17 @@ def new_folder(path: Path) -> Iterator[Path]:
     ------
     ConflictError
         If `path` is there already; nothing is written then.
+    DbbError
+        If nothing can be made there.
     """
     if os.path.lexists(path):
         raise ConflictError(f"{path} exists: choose another folder or remove it first")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
-    aside, lock = _locked_folder(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+        aside, lock = _locked_folder(path)
+    except OSError as error:
+        raise DbbError(f"folder {path} cannot be made: {error}. Choose another") from error
     try:
         yield aside
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dbb.butler.linker import MOST_FOLDERS
-from dbb.errors import NotFoundError, UsageError
+from dbb.errors import NotFoundError, UsageError, known_names
 from dbb.mapper import eras_of
 from dbb.patterns import safe_path
 from dbb.refcats.shards import check_name
@@ -145,9 +145,9 @@ def read_spec(path: Path) -> RepoSpec:
     Raises
     ------
     NotFoundError
-        If there is no such file, or it holds an unknown key.
+        If there is no such file.
     UsageError
-        If it is no TOML, or an entry has the wrong form.
+        If it is no TOML, holds an unknown key, or an entry has the wrong form.
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -157,7 +157,7 @@ def read_spec(path: Path) -> RepoSpec:
         raise UsageError(f"job file {path} cannot be read: {error}") from error
     try:
         return _spec(data)
-    except (NotFoundError, UsageError) as error:
+    except UsageError as error:
         error.args = (f"job file {path}: {error.args[0]}",)
         raise
 
@@ -216,7 +216,7 @@ def _only(entry: Any, known: set[str], where: str) -> None:
         raise UsageError(f"{where} must be a table")
     for key in entry:
         if key not in known:
-            raise NotFoundError("key", key, known, f"It stands in {where}")
+            raise UsageError(f"unknown key {key!r}{known_names(key, sorted(known))}. It stands in {where}")
 
 
 def _tables(data: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:

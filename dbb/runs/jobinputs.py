@@ -69,12 +69,15 @@ def find_inputs(
     """
     wanted = {one.filename: one for one in inputs}
     found: dict[str, list[KnownFile]] = {name: [] for name in wanted}
+    packed: dict[str, str] = {}
     with db.read() as conn:
         order = archive_order(archives(conn), preferred)
         for one in _candidates(conn, list(wanted), order, db.dialect):
             if one.filename + one.compression in found:
                 found[one.filename + one.compression].append(one)
-    missing = [name for name, files in found.items() if not files]
+            elif one.compression:
+                packed[one.filename] = f" (kept as {one.filename}{one.compression} only: compress_files says so)"
+    missing = [name + packed.get(name, "") for name, files in found.items() if not files]
     if missing:
         listed = "\n    ".join(missing[:_MOST_SHOWN])
         more = f"\n    and {len(missing) - _MOST_SHOWN} more" if len(missing) > _MOST_SHOWN else ""

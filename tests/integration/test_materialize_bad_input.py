@@ -101,7 +101,6 @@ def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Refusal:
             "unknown file 'map.pickle'. No registered file has this name",
         ),
         ('[[files]]\nfilename = "x/skyMap-1.pickle"\nas = "a"\n', "unknown file 'x/skyMap-1.pickle'"),
-        ("stagee = 1\n" + RAW, "unknown key 'stagee'; known: stage, "),
     ],
 )
 def test_an_unknown_name_is_reported_with_the_known_ones_nearest_first(
@@ -125,6 +124,7 @@ def test_a_dataset_type_is_looked_for_without_regard_to_case(demo: Demo, tmp_pat
         ('stage = "link"\n' + RAW, "stage 'link' is none of auto, symlink, relsymlink, hardlink, copy"),
         ('era = "2019"\n' + RAW, "era '2019' is none of 2017, 2021, both"),
         ('[[inputs]]\ndataset = "flat"\n', "flat is a calibration: it is chosen by date, so give its version"),
+        ("stagee = 1\n" + RAW, "unknown key 'stagee'; known: stage, "),
         ("[[inputs]\n", "cannot be read: "),
         (RAW + "[calibs]\n", "[calibs] needs a text for 'version'"),
         (RAW + "[outputs]\n", "[outputs] needs a text for 'run'"),

@@ -8,9 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
-from submitted_runs import PARTS, SubmittedRuns, is_alive, kill_all, wait_for
+from registries import statements
+from submitted_runs import PARTS, SubmittedRuns, is_alive, kill_all, wait_for, write_image
 
+from dbb import Registry
+from dbb.engine import Engine, EngineWork
+from dbb.pipeline import read_pipeline
 from dbb.runs.alive import live_jobs
+from dbb.runs.submit import Submission, submit
 
 STEPS = ("seed", *PARTS, "total")
 TOTAL = [word for part in PARTS for word in ("raw", "seed", part)] + ["total"]
@@ -148,3 +153,69 @@ def test_two_submits_at_once_get_two_attempts(runs: SubmittedRuns) -> None:
     assert [one.returncode for one in both] == [0, 0], outs
     assert runs.ask("select attnum from pfw_attempt order by attnum") == [(1,), (2,)]
     assert all((runs.folder / f"U_r1p0{number}/workflow.json").exists() for number in (1, 2))
+
+
+def test_an_image_is_kept_compressed_if_the_submit_file_says_so(runs: SubmittedRuns) -> None:
+    runs.change(
+        ("total = total.txt", "total = total.fits"), ("filepat = total", "filepat = total\n        compress_files = 1")
+    )
+    write_image(runs.folder / "image.fits")
+    runs.order("total.fits", f'cp {runs.folder}/image.fits "$out"; exit 0')
+    runs.submit()
+    made = runs.folder / "home/U_r1p01/made"
+    assert [path.name for path in made.glob("total*")] == ["total.fits.fz"]
+    assert runs.ask(
+        "select d.compression, d.filesize, t.name, f.path from desfile d join task t on t.id = d.wgb_task_id"
+        " left join file_archive_info f on f.desfile_id = d.id where d.filename = 'total.fits' order by d.id"
+    ) == [
+        ("", (runs.folder / "image.fits").stat().st_size, "exec_1", None),
+        (".fz", (made / "total.fits.fz").stat().st_size, "compress_files", "U_r1p01/made"),
+    ]
+    assert runs.ask("select num_requested, num_failed from compress_task") == [(1, 0)]
+
+
+def test_a_second_interruption_hurries_programs_that_do_not_heed_the_first(small: SubmittedRuns) -> None:
+    small.order(
+        "seed",
+        f"trap 'echo asked >> {small.folder}/told' TERM; echo $$ > {small.folder}/pid; while :; do sleep 0.1; done",
+    )
+    submit = small.start("submit.des")
+    wait_for(lambda: (small.folder / "pid").exists() and (small.folder / "pid").read_text())
+    submit.send_signal(signal.SIGINT)
+    wait_for(lambda: "asked" in small.told)
+    submit.send_signal(signal.SIGINT)
+    submit.communicate(timeout=60)
+    assert submit.returncode == 130
+    assert not is_alive(int((small.folder / "pid").read_text()))
+    assert set(small.states().values()) == {"killed", "blocked"}
+    assert small.ask("select count(*) from task where state in ('ready', 'unready', 'running')") == [(0,)]
+
+
+class Writer(Engine):
+    """Has the file of each job written, and counts what the registry is asked for that."""
+
+    name = "writer"
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.sent: list[int] = []
+
+    def run(self, work: EngineWork) -> None:
+        for job in work.jobs:
+            if "_middle_" in job.name:
+                with statements(self._registry) as sent:
+                    work.prepare(job.name)
+                self.sent.append(len(sent))
+
+
+def test_the_file_of_a_job_costs_three_statements(small: SubmittedRuns) -> None:
+    small.change(
+        ("ccd = 1, 2", "ccd = 1:9"),
+        ("divide_jobs_by = visit", "divide_jobs_by = visit, ccd"),
+        ("depends = seed.file.made\n        dirpat = made", "filename = raw.txt\n        dirpat = raw"),
+    )
+    with Registry(small.url) as registry:
+        engine = Writer(registry)
+        submit(registry, read_pipeline(small.folder / "submit.des"), Submission(engine, small.folder / "run"))
+    assert engine.sent[0] <= 6  # the first learns the filetypes
+    assert engine.sent[1:] == [3] * 17

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from submitted_runs import PARTS, SubmittedRuns, wait_for
+from submitted_runs import PARTS, SubmittedRuns, wait_for, write_image
 
 STEPS = ("seed", *PARTS, "total")
 
@@ -81,6 +81,16 @@ def test_a_registered_input_that_is_gone_fails_its_step(runs: SubmittedRuns) -> 
     assert runs.told == []
 
 
+def test_a_job_that_wants_a_file_which_is_kept_compressed_only_is_told_so(runs: SubmittedRuns) -> None:
+    runs.change(
+        ("seed = seed.txt", "seed = seed.fits"), ("filepat = seed", "filepat = seed\n        compress_files = 1")
+    )
+    write_image(runs.folder / "image.fits")
+    runs.order("seed.fits", f'cp {runs.folder}/image.fits "$out"; exit 0')
+    said = "seed.fits (kept as seed.fits.fz only: compress_files says so)"
+    assert said in runs.submit(code=3)
+
+
 QCF = ("reqnum = 1", "reqnum = 1\n<qcf>\n<patterns>\n<one>\npattern = (a+)+b\n</one>\n</patterns>\n</qcf>")
 
 
@@ -94,6 +104,7 @@ QCF = ("reqnum = 1", "reqnum = 1\n<qcf>\n<patterns>\n<one>\npattern = (a+)+b\n</
         ([("filepat = seed", "filepat = seed\n        savefiles = False")], [], 2, "savefiles = False"),
         ([], ["--engine", "steam"], 5, "steam"),
         ([], ["--workdir", "home"], 4, "home exists"),
+        ([], ["--workdir", "submit.des/run"], 1, "submit.des/run cannot be made: "),
         ([], ["--set", "step_seconds=soon"], 2, "step_seconds = soon"),
         ([], ["--set", "stop_on_fail=perhaps"], 2, "stop_on_fail = perhaps"),
         ([], ["--set", "purge_job_dir=perhaps"], 2, "purge_job_dir"),

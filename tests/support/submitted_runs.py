@@ -231,6 +231,14 @@ class SubmittedRuns:
         )
 
 
+def write_image(path: Path) -> None:
+    """Write a FITS file with an image that can be compressed well."""
+    import numpy as np
+    from astropy.io import fits
+
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(np.arange(40_000, dtype="i2").reshape(200, 200))]).writeto(path)
+
+
 def wait_for(what: Callable[[], Any], seconds: float = 30) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds

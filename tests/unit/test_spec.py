@@ -93,11 +93,11 @@ def test_outputs_may_be_named_later(tmp_path: Path) -> None:
 def test_an_unknown_key_is_refused_with_its_place(
     tmp_path: Path, text: str, key: str, nearest: str, where: str
 ) -> None:
-    with pytest.raises(NotFoundError) as caught:
+    with pytest.raises(UsageError) as caught:
         read(tmp_path, text)
     assert f"job.toml: unknown key {key!r}; known: {nearest}" in str(caught.value)
     assert str(caught.value).endswith(f"It stands in {where}")
-    assert caught.value.exit_code == 5
+    assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize(
