@@ -13,12 +13,14 @@ from dbb.registry import Database
 from dbb.registry._connect import one_of
 from dbb.registry._insert import insert_missing, insert_missing_rows, run_many
 from dbb.registry._runtables import pfw_attempt_val, pfw_job
-from dbb.registry._tables import desfile, file_archive_info, tar_member, task
+from dbb.registry._tables import desfile, file_archive_info, pfw_attempt, tar_member, task
 from dbb.registry.relpaths import HERE, join_relpath
 from dbb.runs.transfers import Transfer
 
 MOVED = "outputs_moved"
 """The setting of an attempt that says that home has all its outputs."""
+_JUNK = "JUNK"
+"""The data state of runs that were cancelled."""
 _BATCH = 5_000
 _PLACE = ("filename", "path", "compression", "archive_name", "desfile_id")
 _FACTS = tuple(desfile.c[name] for name in ("filesize", "md5sum", "sha256"))
@@ -229,7 +231,8 @@ def count_waiting(conn: sa.Connection, attempts: Collection[int] | None = None) 
 
     Notes
     -----
-    One SELECT. Only runs are looked at that have two archives and have not said that all is at home.
+    One SELECT. Only runs are looked at that have two archives and have not said that all is at home; what cancelled
+    runs made stays where it is.
     """
     target, home, moved = (pfw_attempt_val.alias(name) for name in ("its_target", "its_home", "moved"))
     place, other = file_archive_info, file_archive_info.alias("other")
@@ -241,6 +244,8 @@ def count_waiting(conn: sa.Connection, attempts: Collection[int] | None = None) 
             target.c.key == TARGET,
             home.c.key == HOME,
             home.c.pfw_attempt_id == target.c.pfw_attempt_id,
+            pfw_attempt.c.id == target.c.pfw_attempt_id,
+            pfw_attempt.c.data_state.is_distinct_from(_JUNK),
             desfile.c.pfw_attempt_id == target.c.pfw_attempt_id,
             place.c.desfile_id == desfile.c.id,
             place.c.archive_name == target.c.val,

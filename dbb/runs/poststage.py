@@ -19,8 +19,6 @@ from dbb.runs.find import find_run
 from dbb.runs.states import OPEN
 from dbb.runs.transfers import Key, Transfer, Transfers
 
-_JUNK = "JUNK"
-"""The data state of runs whose files nobody wants."""
 _EVERY = 0.5
 """Seconds between looks at what has come home."""
 _AT_ONCE = 4
@@ -110,11 +108,10 @@ class Poststage:
 
     def _settle(self) -> None:
         over = self._transfers.take(self._under_way)
-        register_copies(self._db, [self._under_way[key] for key, why in over.items() if not why])
-        for key, why in over.items():
-            del self._under_way[key]
-            if why:
-                self._errors[key] = why
+        ended = {key: self._under_way.pop(key) for key in over}
+        self._errors |= {key: why for key, why in over.items() if why}
+        # should the registry refuse, they wait as before, and are found in their places
+        register_copies(self._db, [ended[key] for key, why in over.items() if not why])
 
 
 def bring_home(db: Database, run: str, given_up: Callable[[], bool] = lambda: False) -> str:
@@ -157,7 +154,6 @@ def bring_earlier_home(db: Database, run: str) -> str:
             attempt.reqnum == now.reqnum,
             attempt.unitname == now.unitname,
             attempt.attnum < now.attnum,
-            attempt.data_state != _JUNK,
             task.c.id == attempt.task_id,
             task.c.state.not_in(OPEN),
         )

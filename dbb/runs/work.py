@@ -116,7 +116,7 @@ class Work:
         """Merge what jobs have recorded; see `EngineWork`."""
         try:
             self._merge(names, final=False)
-            self._writer.stages.ended(())
+            self._writer.stages.ended(())  # what was copied home meanwhile is registered
         except DbbError as error:
             _log.warning("what jobs record waits for the registry: %s", error)  # it is kept in their folders
 
@@ -142,7 +142,10 @@ class Work:
         mark_jobs(self._db, self._writer.run, marks)
         self._note({"job": name, "problem": problem})
         self.say(f"{name}: {problem or 'succeeded'}", len(self._done) + len(self.problems), len(self._jobs))
-        self._writer.stages.ended([name])
+        try:
+            self._writer.stages.ended([name])
+        except DbbError as error:
+            _log.warning("outputs of %s wait for the end of the run to be copied home: %s", name, error)
 
     def close(self, why: str) -> None:
         """Note of jobs that were never started why they never will be, unless the run was cancelled."""

@@ -80,7 +80,7 @@ def _copy_in(request: SaveRequest, target: Path, scratch: Path) -> bool:
     aside = scratch / "copy"
     try:
         with open(request.source, "rb") as source, aside.open("xb") as copy:  # noqa: PTH123  # a text, not a path
-            if not request.digest.fits(copy_stream(source, copy)):
+            if not request.digest.fits(copy_stream(source, copy, sha256=bool(request.digest.sha256))):
                 raise IntegrityError(f"{request.source} is not, or no longer, the file that was registered")
             copy.flush()
             os.fsync(copy.fileno())  # the work folder will be removed: the copy must outlive a crash of the machine

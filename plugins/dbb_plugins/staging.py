@@ -133,7 +133,7 @@ def _fetch(download: _Download, stop: threading.Event) -> StageOutcome:
 def _fetch_once(download: _Download, stop: threading.Event) -> int:
     request = download.request
     with _open(download) as source, new_file(Path(request.target)) as target:
-        found = copy_stream(cast("BinaryIO", _Stoppable(source, stop)), target)
+        found = copy_stream(cast("BinaryIO", _Stoppable(source, stop)), target, sha256=request.sha256 is not None)
         wrong = mismatch(found, request)
         if wrong:
             error = IntegrityError if found.filesize == request.filesize or request.filesize is None else ShortError

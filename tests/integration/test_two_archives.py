@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from submitted_runs import wait_for
 from two_archives import RAW, TwoArchives, files, outputs, served
 
 from dbb import Registry
@@ -237,3 +238,16 @@ def test_blocks_say_where_they_run(runs: TwoArchives) -> None:
     sites = runs.ask("select name, target_site from pfw_block order by blknum")
     assert sites == [("first", "hill"), ("middle", "dale"), ("last", "hill")]
     assert '"runsite": "hill"' in runs.dbb("status", "--format", "json")
+
+
+def test_what_a_cancelled_run_made_stays_near(runs: TwoArchives) -> None:
+    runs.order("total", "sleep 60")
+    runs.change(("target_archive = near\n", "target_archive = near\nuse_home_archive_output = run\n"))
+    submit = runs.start("submit.des")
+    wait_for(lambda: "begin total" in runs.told)
+    runs.dbb("cancel", "U_r1p01")
+    submit.communicate(timeout=60)
+    assert runs.places("home") == {RAW}
+    assert "U_r1p01/made/seed.txt" in runs.places("near")
+    assert '"to_home": 0' in runs.dbb("status", "U_r1p01", "--format", "json")
+    assert "is over" in runs.dbb("attend", "U_r1p01", code=4)
