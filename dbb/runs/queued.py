@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from dbb.engine import Engine
-from dbb.errors import DbbError
+from dbb.errors import DbbError, NotFoundError
 from dbb.registry import Database
-from dbb.registry._runtables import pfw_job
+from dbb.registry._connect import one_of
+from dbb.registry._runtables import pfw_attempt_val, pfw_job
 from dbb.registry._tables import task
-from dbb.runs.engines import engine_of
-from dbb.runs.find import find_run
+from dbb.runs.engines import ENGINE, find_engine
 from dbb.runs.jobs import job_status
-from dbb.runs.kept import run_folder
+from dbb.runs.kept import RUN_FOLDER
 from dbb.runs.states import RUNNING, WAITING
-from dbb.runs.status import run_status
+from dbb.runs.status import RunStatus, run_status
 
 _AT_ONCE = 16
 _ABSENT = "not in the queue"
@@ -57,7 +57,7 @@ class _Asked(NamedTuple):
 
     engine: Engine
     folder: Path
-    jobs: Mapping[str, tuple[int, str]]
+    jobs: dict[str, tuple[int, str]]
 
 
 def status_rows(db: Database, run: str | None = None, *, campaign: str | None = None) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def status_rows(db: Database, run: str | None = None, *, campaign: str | None = 
         If `run` is none, or several.
     """
     rows = run_status(db, run, campaign=campaign)
-    views = queue_views(db, [row.run for row in rows if row.is_open])
+    views = queue_views(db, [row for row in rows if row.is_open])
     return [row.as_dict() | {"queue": views[row.run].summary or None if row.run in views else None} for row in rows]
 
 
@@ -82,19 +82,20 @@ def job_rows(db: Database, run: str, *, verbose: bool = False) -> tuple[list[dic
         If `run` is none, or several.
     """
     name = run_status(db, run)[0]
-    view = queue_views(db, [name.run]).get(name.run, QueueView()) if name.is_open else QueueView()
+    view = queue_views(db, [name]).get(name.run, QueueView()) if name.is_open else QueueView()
     rows = job_status(db, run, verbose=verbose)
     return [row.as_dict() | {"queue": view.jobs.get(row.job)} for row in rows], view.remarks
 
 
-def queue_views(db: Database, runs: Sequence[str]) -> dict[str, QueueView]:
+def queue_views(db: Database, runs: Sequence[RunStatus]) -> dict[str, QueueView]:
     """Ask the queues of runs that are open; runs whose engine has none are absent.
 
     Notes
     -----
-    All are asked at the same time, in a thread each: an engine answers, or gives up, within some seconds.
+    Two statements. All queues are asked at the same time, in a thread each: an engine answers, or gives up, within some
+    seconds.
     """
-    asked = {run: one for run in runs if (one := _asked(db, run)) is not None}
+    asked = _asked(db, {one.id: one.run for one in runs})
     if not asked:
         return {}
     from concurrent.futures import ThreadPoolExecutor
@@ -103,14 +104,37 @@ def queue_views(db: Database, runs: Sequence[str]) -> dict[str, QueueView]:
         return dict(zip(asked, pool.map(_view, asked.values()), strict=True))
 
 
-def _asked(db: Database, run: str) -> _Asked | None:
-    engine = engine_of(db, run)
-    if engine is None or type(engine).queue is Engine.queue:
-        return None
+def _asked(db: Database, runs: Mapping[int, str]) -> dict[str, _Asked]:
+    """Return the runs, given by their attempts, whose engine has a queue."""
+    if not runs:
+        return {}
+    value = pfw_attempt_val.c
     with db.read() as conn:
-        mine = sa.and_(pfw_job.c.pfw_attempt_id == find_run(conn, run).id, task.c.id == pfw_job.c.task_id)
-        rows = conn.execute(sa.select(task.c.label, pfw_job.c.jobnum, task.c.state).where(mine))
-        return _Asked(engine, run_folder(db, run), {row.label: (row.jobnum, row.state) for row in rows})
+        kept = sa.and_(value.key.in_([ENGINE, RUN_FOLDER]), one_of(value.pfw_attempt_id, list(runs), db.dialect))
+        said: dict[int, dict[str, str]] = {number: {} for number in runs}
+        for number, key, text in conn.execute(sa.select(value.pfw_attempt_id, value.key, value.val).where(kept)):
+            said[number][key] = text
+        engines = {name: _with_queue(name) for name in {one[ENGINE] for one in said.values() if ENGINE in one}}
+        found: dict[int, _Asked] = {}
+        for number, one in said.items():
+            engine = engines.get(one.get(ENGINE, ""))
+            if engine is not None and RUN_FOLDER in one:
+                found[number] = _Asked(engine, Path(one[RUN_FOLDER]), {})
+        if not found:
+            return {}
+        mine = sa.and_(one_of(pfw_job.c.pfw_attempt_id, list(found), db.dialect), task.c.id == pfw_job.c.task_id)
+        rows = sa.select(pfw_job.c.pfw_attempt_id, task.c.label, pfw_job.c.jobnum, task.c.state).where(mine)
+        for number, name, jobnum, state in conn.execute(rows):
+            found[number].jobs[name] = jobnum, state
+    return {runs[number]: one for number, one in found.items()}
+
+
+def _with_queue(name: str) -> Engine | None:
+    try:
+        engine = find_engine(name)
+    except NotFoundError:  # one that a program brought itself, or whose plug-in is not here
+        return None
+    return None if type(engine).queue is Engine.queue else engine
 
 
 def _view(asked: _Asked) -> QueueView:

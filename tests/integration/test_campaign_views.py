@@ -16,6 +16,7 @@ from dbb.pipeline.workflow import Workflow
 from dbb.runs.begin import Purpose, begin_run
 from dbb.runs.campaign_report import campaign_report
 from dbb.runs.merge import merge
+from dbb.runs.queued import status_rows
 from dbb.runs.status import run_status
 from dbb.runs.units import Unit, register_units, tried_units
 
@@ -106,7 +107,7 @@ def test_an_unknown_campaign_is_told_with_those_that_there_are(registry: Registr
 def test_statements_do_not_grow_with_units(registry: Registry) -> None:
     def ask() -> int:
         with statements(registry) as sent:
-            run_status(registry, campaign="deep")
+            status_rows(registry, campaign="deep")
             campaign_report(registry, "deep", verbose=True)
             tried_units(registry, [Unit(11, f"Ht{number}") for number in range(60)])
         return len(sent)
