@@ -22,7 +22,7 @@ from dbb.registry.select import FIXED, FileQuery, overlaps_used, resolve, run_te
 from dbb.registry.tags import tag_runs
 
 if TYPE_CHECKING:
-    from dbb.exchange import Snapshot
+    from dbb.exchange import Exported, Imported, Snapshot
     from dbb.ingest.tables import Rows
     from dbb.registry.calibs import Certified
     from dbb.registry.files import Registered
@@ -171,6 +171,14 @@ class Registry(Database):
         """Write what is chosen of the registry to an SQLite file; see `dbb.exchange.write_snapshot`."""
         choice = exchange.Choice(where, tuple(filetypes), tuple(runs), overlaps)
         return exchange.write_snapshot(self, path, choice, dry_run=dry_run)
+
+    def export(self, folder: str | os.PathLike[str], *, dry_run: bool = False) -> Exported:
+        """Write all of the registry to a folder of Parquet files; see `dbb.exchange.export_registry`."""
+        return exchange.export_registry(self, folder, dry_run=dry_run)
+
+    def import_folder(self, folder: str | os.PathLike[str], *, dry_run: bool = False) -> Imported:
+        """Bring what `export` wrote into the registry; see `dbb.exchange.import_folder`."""
+        return exchange.import_folder(self, folder, dry_run=dry_run)
 
     def overlaps_used(
         self,

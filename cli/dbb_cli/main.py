@@ -70,6 +70,7 @@ def cli(ctx: click.Context, registry: str | None, debug: bool) -> None:
       dbb query-files calexp --where "visit = 903334 AND ccd IN (0..49)" --format json
       dbb materialize-repo JOB --mapper hsc --dataset raw --id 'visit=903334 ccd=16^22' --calibs 2014A
       dbb snapshot campaign.db --where "visit IN (903334..903346)"
+      dbb export survey-2026
 
     Exit codes: 0 done, 1 failed, 2 wrong usage or unreadable text, 3 done in part, 4 conflict and nothing changed,
     5 not found, 6 registry of another schema version, 130 interrupted.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,16 +25,18 @@ def plain(column: sa.Column[Any], dialect: str) -> sa.ColumnElement[Any]:
     return column
 
 
-def stream(conn: sa.Connection, statement: sa.Select[Any]) -> Iterator[list[tuple[Any, ...]]]:
+def stream(
+    conn: sa.Connection, statement: sa.Select[Any], values: Mapping[str, Any] | None = None, batch: int = BATCH
+) -> Iterator[list[tuple[Any, ...]]]:
     """Give the rows of a SELECT without lists among its values; only one batch of them is in memory."""
     compiled = compile_once(statement, conn.dialect)
-    values = compiled.construct_params()
-    given: Any = tuple(values[name] for name in compiled.positiontup) if compiled.positiontup is not None else values
+    named = compiled.construct_params(values or {})
+    given: Any = named if compiled.positiontup is None else tuple(named[name] for name in compiled.positiontup)
     driver: Any = conn.connection.driver_connection
     cursor = driver.cursor() if conn.dialect.name == "sqlite" else driver.cursor(name="dbb_rows", binary=True)
     try:
         cursor.execute(compiled.string, given)
-        while rows := cursor.fetchmany(BATCH):
+        while rows := cursor.fetchmany(batch):
             yield rows
     finally:
         cursor.close()

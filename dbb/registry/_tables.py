@@ -295,5 +295,5 @@ def column_type(kind: str) -> Any:
 
 
 def now(dialect: str) -> float | dt.datetime:
-    """Return the present time as `TIMESTAMP` columns of `dialect` hold it."""
-    return dt.datetime.now(dt.UTC) if dialect == "postgresql" else time.time()
+    """Return the present time as `TIMESTAMP` columns of `dialect` hold it, to the microsecond on both."""
+    return dt.datetime.now(dt.UTC) if dialect == "postgresql" else round(time.time(), 6)

@@ -98,16 +98,27 @@ def certify(conn: sa.Connection, version: str, kind: CalibrationType, given: Seq
             )
         if old is new:
             fresh.append(new)
-    for earlier, later in _neighbours(present.values()):
+    check_disjoint(version, kind, present.values())
+    columns = ("version", "desfile_id", "filetype", "valid_start", "valid_end")
+    rows = [(version, new.desfile_id, kind.filetype.name, new.valid_start, new.valid_end) for new in fresh]
+    insert_rows(conn, certified_calibration, columns, rows)
+    return Certified(len(fresh), len(given) - len(fresh))
+
+
+def check_disjoint(version: str, kind: CalibrationType, ranges: Iterable[Validity]) -> None:
+    """Make sure that validity ranges of the same detector and filter are disjoint.
+
+    Raises
+    ------
+    ConflictError
+        If two overlap; names both.
+    """
+    for earlier, later in _neighbours(ranges):
         if later.valid_start <= earlier.valid_end:
             raise ConflictError(
                 f"{kind.filetype.name} calibrations overlap in version {version}:\n"
                 f"    {_range(earlier)}\n    {_range(later)}"
             )
-    columns = ("version", "desfile_id", "filetype", "valid_start", "valid_end")
-    rows = [(version, new.desfile_id, kind.filetype.name, new.valid_start, new.valid_end) for new in fresh]
-    insert_rows(conn, certified_calibration, columns, rows)
-    return Certified(len(fresh), len(given) - len(fresh))
 
 
 def trim_shared_days(given: Sequence[Validity]) -> tuple[list[Validity], list[str]]:

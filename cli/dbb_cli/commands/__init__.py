@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 from collections.abc import Sequence
 
 import click
@@ -16,7 +17,9 @@ MODULES = {
     "certify-calibrations": "calibrations",
     "check": "pipelines",
     "create": "registry",
+    "export": "exchange",
     "harvest-repo": "harvest",
+    "import": "exchange",
     "import-repo": "moving",
     "ingest-files": "ingest",
     "ingest-packed": "ingest",
@@ -43,7 +46,7 @@ MODULES = {
     "verify": "verify",
     "visits": "exposures",
 }
-"""Command name to module; a command is called like its function, with dashes."""
+"""Command name to module; a command is called like its function, with dashes; that of Python's words ends in one."""
 
 
 def load(name: str) -> click.Command | None:
@@ -51,7 +54,8 @@ def load(name: str) -> click.Command | None:
     if name not in MODULES:
         return None
     module = importlib.import_module(f"{__name__}.{MODULES[name]}")
-    command: click.Command = getattr(module, name.replace("-", "_"))
+    function = f"{name}_" if keyword.iskeyword(name) else name.replace("-", "_")
+    command: click.Command = getattr(module, function)
     return command
 
 

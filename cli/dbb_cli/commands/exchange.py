@@ -1,4 +1,4 @@
-"""``dbb snapshot``: registries as files."""
+"""``dbb snapshot``, ``dbb export``, ``dbb import``: registries as files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import json
 import click
 
 from dbb_cli.options import dry_run_option, listed, open_registry, progress, registry_option, reply_option
+from dbb_cli.output import shown
+
+_MOST = 20
 
 
 @click.command()
@@ -62,3 +65,65 @@ def snapshot(
     size = "" if dry_run else f", {done.size / 1e6:.1f} MB"
     verb = "would hold" if dry_run else "holds"
     click.echo(f"{path} {verb} {sum(done.files.values())} files and {done.runs} runs{size}", err=True)
+
+
+@click.command()
+@click.argument("folder", type=click.Path())
+@registry_option
+@reply_option
+@dry_run_option
+def export(folder: str, registry: str | None, form: str, dry_run: bool) -> None:
+    """Write all of the registry to the new FOLDER as Parquet files, one for each table and run.
+
+    Nothing is lost: 'dbb import' makes the same registry of it, on SQLite or on PostgreSQL.
+
+    \b
+    Example:
+      dbb export survey-2026
+    """
+    from dbb.exchange import export_registry
+
+    with open_registry(registry) as opened, progress("rows written") as report:
+        done = export_registry(opened, folder, dry_run=dry_run, progress=report)
+    if form == "json":
+        click.echo(json.dumps({"rows": done.rows, "files": done.parts, "size": done.size}))
+    rows, tables = sum(done.rows.values()), len(done.rows)
+    if dry_run:
+        click.echo(f"{folder} would hold {rows} rows of {tables} tables", err=True)
+    else:
+        size = f"{done.parts} files, {done.size / 1e6:.1f} MB"
+        click.echo(f"{folder} holds {rows} rows of {tables} tables in {size}", err=True)
+
+
+@click.command("import")
+@click.argument("folder", type=click.Path())
+@registry_option
+@reply_option
+@dry_run_option
+@click.pass_context
+def import_(ctx: click.Context, folder: str, registry: str | None, form: str, dry_run: bool) -> None:
+    """Bring what 'dbb export' wrote to FOLDER into the registry, which may know some of it.
+
+    What is known stays as it is. If anything contradicts the registry, all of that is told, nothing is changed, and the
+    exit code is 4.
+
+    \b
+    Example:
+      dbb import survey-2026 --registry postgresql+psycopg://user@host/survey
+    """
+    from dbb.exchange import import_folder
+
+    with open_registry(registry) as opened, progress("rows read") as report:
+        done = import_folder(opened, folder, dry_run=dry_run, progress=report)
+    if form == "json":
+        refused = [{"what": one.relpath, "why": one.why} for one in done.refused]
+        click.echo(json.dumps({"added": done.added, "known": done.known, "runs": done.runs, "refused": refused}))
+    for one in done.refused[:_MOST]:
+        click.echo(shown(f"refused: {one.relpath}: {one.why}"), err=True)
+    if len(done.refused) > _MOST:
+        click.echo(f"… and {len(done.refused) - _MOST} more (--format json lists them)", err=True)
+    if done.refused:
+        click.echo("nothing was changed", err=True)
+        ctx.exit(4)
+    verb = "would be added" if dry_run else "added"
+    click.echo(f"{done.added} files and {done.runs} runs {verb}, {done.known} files known", err=True)
