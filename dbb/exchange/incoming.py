@@ -14,10 +14,10 @@ from dbb.errors import TableError
 from dbb.exchange.content import own_tables, references
 from dbb.exchange.fetch import is_time
 from dbb.exchange.manifest import Manifest, Part
-from dbb.exchange.parquet import as_rows, check_file, read_batches
+from dbb.exchange.parquet import check_file, read_batches
 from dbb.filetypes import Filetype
 from dbb.patterns import is_safe_path
-from dbb.registry._connect import insert_rows
+from dbb.registry._insert import insert_columns
 from dbb.registry._tables import BIG, metadata_table, ops_filetype, ops_filetype_metadata
 from dbb.registry.relpaths import HERE
 from dbb.storage import root_url
@@ -109,10 +109,11 @@ def load(
     for table in made.values():
         conn.execute(sa.schema.CreateTable(table))
     for part in manifest.parts:
-        names = [column.name for column in tables[part.table].columns]
         for batch in read_batches(folder / part.path):
             _check(folder, part, tables[part.table], batch)
-            insert_rows(conn, made[part.table], names, as_rows(batch))
+            if batch.num_rows:
+                columns = [values.to_pylist() for values in batch.columns]
+                insert_columns(conn, made[part.table], dict(zip(batch.schema.names, columns, strict=True)))
             done += batch.num_rows
             if progress is not None:
                 progress(done)

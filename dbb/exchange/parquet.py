@@ -93,11 +93,6 @@ def read_batches(path: Path) -> Iterator[Any]:
         raise TableError(f"{path} cannot be read as Parquet: {error}") from error
 
 
-def as_rows(batch: Any) -> list[tuple[Any, ...]]:
-    """Return the rows of a record batch."""
-    return list(zip(*(column.to_pylist() for column in batch.columns), strict=True))
-
-
 def _shown(schema: Any) -> str:
     text = ", ".join(f"{field.name} {field.type}" for field in schema)
     return text if len(text) < 500 else f"{text[:500]}…"
