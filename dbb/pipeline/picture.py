@@ -19,7 +19,7 @@ from dbb.storage import new_file
 _TIMES = "\N{MULTIPLICATION SIGN}"
 _LETTER, _LINE = 7.4, 17.0  # width of a letter and height of a line, in pixels
 _LONGEST, _MOST_LINES, _MOST_TITLE = 40, 12, 300
-_GAP, _BETWEEN, _MARGIN, _HEAD = 26.0, 54.0, 24.0, 30.0
+_GAP, _BETWEEN, _MARGIN, _HEAD = 26.0, 54.0, 24.0, 48.0
 _COLOURS = ("#dbe9f9", "#fde5cb", "#dcf0d8", "#f3dcec", "#fdf3bf", "#d6f0ef", "#e6e0f5", "#f8d9d5")
 _STYLE = """
 text { font-family: "DejaVu Sans", Verdana, sans-serif; font-size: 12px; fill: #1b1f24 }
