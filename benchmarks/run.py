@@ -30,7 +30,18 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 PAGE, RESULTS = DOCS / "benchmarks.md", DOCS / "benchmarks"
 CONCLUSIONS = RESULTS / "conclusions.json"
-PARTS = ("repository", "bulkload", "overlaps", "refcats", "harvest", "transfers", "plan", "merge", "scaling")
+PARTS = (
+    "repository",
+    "bulkload",
+    "selection",
+    "overlaps",
+    "refcats",
+    "harvest",
+    "transfers",
+    "plan",
+    "merge",
+    "scaling",
+)
 PAGES = {"scaling": DOCS / "scaling.md"}
 """Where the tables of a part stand, if not in the page of benchmarks."""
 LIBRARIES = ("sqlalchemy", "psycopg", "pyarrow", "numpy", "astropy")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,18 @@ from dbb.filetypes import Filetype
 from dbb.registry import Database
 from dbb.registry._tables import desfile
 from dbb.registry.archives import add_archive, archives
-from dbb.registry.prepared import prepare_files
+from dbb.registry.prepared import Finish, prepare_alone, prepare_files
 from dbb.registry.relpaths import join_relpath
-from dbb.registry.select import FIXED, FileQuery, overlaps_used, resolve, run_text, sort_columns
+from dbb.registry.select import (
+    FILE_COLUMNS,
+    FIXED,
+    PLACE_COLUMNS,
+    FileQuery,
+    overlaps_used,
+    resolve,
+    run_text,
+    sort_columns,
+)
 from dbb.registry.tags import tag_runs
 
 if TYPE_CHECKING:
@@ -27,47 +37,87 @@ if TYPE_CHECKING:
     from dbb.registry.calibs import Certified
     from dbb.registry.files import Registered
 
-_FETCH = 2_000
+_ARCHIVE_AT = len(FILE_COLUMNS) + PLACE_COLUMNS.index("archive_name")
 _FIXED_COLUMNS = ("relpath", "filename", "archive", "run", "filesize", "md5sum")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class FileRecord:
     """A file as a query gives it; ``record["visit"]`` works for every column, without regard to case.
 
     Parameters
     ----------
-    relpath, archive
-        Where it is; None for a file that was not kept.
-    filename
-        Without the suffix of a compression.
-    run
-        ``Ht0_r11p95``, or None for files that no run made.
-    filesize
-        Bytes.
-    md5sum
-        Hexadecimal.
-    metadata
-        The filetype's columns.
+    row
+        As `dbb.registry.select.select_files` describes it; what the properties say is made of it when asked for.
+    first
+        Where the filetype's columns begin in it.
+    names
+        Of the filetype's columns.
     """
 
-    relpath: str | None
-    filename: str
-    archive: str | None
-    run: str | None
-    filesize: int | None
-    md5sum: str | None
-    metadata: Mapping[str, Any]
+    row: Sequence[Any]
+    first: int
+    names: tuple[str, ...]
+
+    @property
+    def relpath(self) -> str | None:
+        """Where it is in its archive; None for a file that was not kept."""
+        _, filename, compression, _, _, _, _, _, path = self.row[:9]
+        return None if path is None else join_relpath(path, filename, compression)
+
+    @property
+    def filename(self) -> str:
+        """Its name without the suffix of a compression."""
+        return str(self.row[1])
+
+    @property
+    def archive(self) -> str | None:
+        """Where it is; None for a file that was not kept."""
+        name: str | None = self.row[7]
+        return name
+
+    @property
+    def run(self) -> str | None:
+        """``Ht0_r11p95``, or None for files that no run made."""
+        return run_text(self.row)
+
+    @property
+    def filesize(self) -> int | None:
+        """Bytes."""
+        size: int | None = self.row[3]
+        return size
+
+    @property
+    def md5sum(self) -> str | None:
+        """Hexadecimal."""
+        checksum: str | None = self.row[4]
+        return checksum
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The filetype's columns."""
+        return dict(zip(self.names, self.row[self.first :], strict=True))
 
     def as_dict(self) -> dict[str, Any]:
         """Return all columns in one mapping, those of the file first."""
-        return {name: getattr(self, name) for name in _FIXED_COLUMNS} | dict(self.metadata)
+        return {name: getattr(self, name) for name in _FIXED_COLUMNS} | self.metadata
 
     def __getitem__(self, name: str) -> Any:
-        for known, value in self.as_dict().items():
-            if known.lower() == name.lower():
-                return value
+        wanted = name.lower()
+        if wanted in _FIXED_COLUMNS:
+            return getattr(self, wanted)
+        for place, known in enumerate(self.names, self.first):
+            if known.lower() == wanted:
+                return self.row[place]
         raise NotFoundError("column", name, self.as_dict())
+
+    def __eq__(self, other: object) -> bool:
+        return self.as_dict() == other.as_dict() if isinstance(other, FileRecord) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # as for all that is equal by values that need not be hashable
+
+    def __repr__(self) -> str:
+        return f"FileRecord({', '.join(f'{name}={value!r}' for name, value in self.as_dict().items())})"
 
 
 class Registry(Database):
@@ -251,9 +301,9 @@ class Registry(Database):
         kind = self.filetype(filetype)
         order = [(self._record_column(kind, name.removeprefix("-")), name.startswith("-")) for name in order_by]
         if not runs:
-            return list(self._records(question, order, limit))
+            return self._records(question, order, limit)
         # which file of a data id counts is known only when all its files were seen
-        records = list(self._records(question, (), None if order else limit))
+        records = self._records(question, (), None if order else limit)
         for column, falling in reversed(order):
             records.sort(key=_sort_key(column), reverse=falling)
         return records[:limit]
@@ -269,20 +319,24 @@ class Registry(Database):
                 return column
         raise NotFoundError("column", name, columns)
 
-    def _records(
-        self, question: FileQuery, order: Sequence[tuple[str, bool]], limit: int | None
-    ) -> Iterator[FileRecord]:
-        with self.read() as conn:
-            filetype, statement, values = prepare_files(self, conn, question)
+    def _records(self, question: FileQuery, order: Sequence[tuple[str, bool]], limit: int | None) -> list[FileRecord]:
+        kind = self.filetype(question.filetype)
+        cut = None if question.runs else limit
+
+        def finish(statement: sa.Select[Any]) -> sa.Select[Any]:
             if order:
-                statement = statement.order_by(None).order_by(*self._order_by(filetype, order))
-            if limit is not None and not question.runs:
-                statement = statement.limit(limit)
-            names, first = tuple(column.name for column in filetype.columns), FIXED + len(filetype.keys)
-            with conn.execution_options(yield_per=_FETCH).execute(statement, values) as rows:
-                chosen = islice(resolve(rows, filetype, unique=True), limit) if question.runs else rows
-                for row in chosen:
-                    yield _record(row, dict(zip(names, row[first:], strict=True)))
+                statement = statement.order_by(None).order_by(*self._order_by(kind, order))
+            return statement if cut is None else statement.limit(cut)
+
+        finished = Finish((tuple(order), cut), finish)
+        alone = prepare_alone(self, question, finish=finished)
+        if alone is not None:
+            with self.read_once() as conn:
+                found = list(alone.rows(conn))
+            if {row[_ARCHIVE_AT] for row in found} <= {None, *self.known_archives}:
+                return _records(found, kind)
+        with self.read() as conn, closing(prepare_files(self, conn, question, finish=finished).rows(conn)) as rows:
+            return _records(islice(resolve(rows, kind, unique=True), limit) if question.runs else rows, kind)
 
     def _order_by(self, filetype: Filetype, order: Sequence[tuple[str, bool]]) -> Iterator[sa.UnaryExpression[Any]]:
         table = self.table(filetype)
@@ -293,10 +347,9 @@ class Registry(Database):
         yield desfile.c.id.asc()
 
 
-def _record(row: Sequence[Any], metadata: Mapping[str, Any]) -> FileRecord:
-    _, filename, compression, filesize, md5sum, _, _, archive, path = row[:9]
-    relpath = None if path is None else join_relpath(path, filename, compression)
-    return FileRecord(relpath, filename, archive, run_text(row), filesize, md5sum, metadata)
+def _records(rows: Iterable[Sequence[Any]], filetype: Filetype) -> list[FileRecord]:
+    names, first = tuple(column.name for column in filetype.columns), FIXED + len(filetype.keys)
+    return [FileRecord(row, first, names) for row in rows]
 
 
 def _sort_key(column: str) -> Callable[[FileRecord], tuple[bool, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from operator import itemgetter
@@ -31,6 +32,7 @@ from dbb.plugins import plugins
 from dbb.registry import Database
 from dbb.registry.archives import archive_order, archives
 from dbb.registry.find import find_file
+from dbb.registry.prepared import KeptWanted, prepare_files
 from dbb.registry.relpaths import join_relpath
 from dbb.registry.runs import full_run
 from dbb.registry.select import (
@@ -41,10 +43,8 @@ from dbb.registry.select import (
     overlaps_used,
     resolve,
     run_text,
-    select_files,
 )
 
-_FETCH = 2_000
 _Row = Sequence[Any]
 
 
@@ -192,12 +192,13 @@ class _Planner:
         if exposure:
             self._catalogues.note_source(filetype)
         names = [key for place in where_to for key in place.keys] + (self._rows.names if exposure else [])
-        wanted = self._wanted(filetype, names, exposure=exposure)
+        wanted = KeptWanted(
+            (self._camera.name, *names, exposure), lambda: self._wanted(filetype, names, exposure=exposure)
+        )
         if (version := overlaps_used(self._db, self._conn, query)) is not None:
             self.overlaps = version.way
-        filetype, statement = select_files(self._db, self._conn, query, wanted)
         found = 0
-        with self._conn.execution_options(yield_per=_FETCH).execute(statement) as rows:
+        with closing(prepare_files(self._db, self._conn, query, wanted).rows(self._conn)) as rows:
             for row in self._packed.noted(resolve(rows, filetype, unique=True)):
                 self._add_input(builder, filetype, row, where_to, exposure=exposure)
                 found += 1

@@ -17,6 +17,7 @@ from dbb.mapper import Mapper
 from dbb.plugins import plugins
 from dbb.registry._connect import describe, open_engine, outside_transaction, run_transaction
 from dbb.registry._tables import SCHEMA_VERSION, metadata_table
+from dbb.registry.archives import archive_order, archives
 from dbb.registry.filetypes import StoredFiletypes, register_filetypes
 from dbb.registry.migrate import schema_row
 
@@ -51,6 +52,8 @@ class Database:
         self._tables: dict[str, sa.Table] = {}
         self._metadata = sa.MetaData()
         self._kept: dict[Hashable, Any] = {}
+        self.known_archives: tuple[str, ...] = ()
+        """What `archive_order` returned last."""
         try:
             self.mapper_name = self._check_schema()
         except BaseException:
@@ -107,8 +110,23 @@ class Database:
             options = {} if self.dialect == "sqlite" else _ONE_VIEW
             with self.engine.connect().execution_options(**options) as connection:
                 yield connection
+                connection.commit()  # psycopg forgets the statements that it prepared when it rolls back
         except DatabaseError as error:
             raise DbbError(f"the registry refused: {describe(error)}") from error
+
+    @contextmanager
+    def read_once(self) -> Iterator[sa.Connection]:
+        """Give a connection for a single SELECT, which needs no transaction to see one state of the registry."""
+        try:
+            with outside_transaction(self.engine) as connection:
+                yield connection
+        except DatabaseError as error:
+            raise DbbError(f"the registry refused: {describe(error)}") from error
+
+    def archive_order(self, conn: sa.Connection) -> tuple[str, ...]:
+        """Return all archives in the order in which their copies of a file are taken."""
+        self.known_archives = archive_order(archives(conn), ())
+        return self.known_archives
 
     def write(self, work: Callable[[sa.Connection], T], keep: Callable[[T], bool] = lambda result: True) -> T:
         """Run `work` in one write transaction, whole or not at all; it may be run again after a collision.

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import sqlalchemy as sa
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from dbb.errors import NotFoundError, UsageError
+from dbb.registry._connect import compile_once, run_compiled
 from dbb.registry._insert import insert_missing
 from dbb.registry._tables import now, pfw_attempt, pfw_request, pfw_unit, proctag
 
@@ -112,15 +115,28 @@ def rank_runs(conn: sa.Connection, texts: Sequence[str]) -> dict[int, int]:
 
 
 def _attempts(conn: sa.Connection, text: str) -> list[int]:
-    found = list(conn.scalars(sa.select(pfw_attempt.c.id).where(run_condition(parse_run(text)))))
+    run = parse_run(text)
+    found = [number for (number,) in run_compiled(conn, _attempts_of(conn.dialect, bool(run.unitname)), run.values)]
     if not found:
         raise NotFoundError("run", text, [str(run) for run in all_runs(conn).values()])
     return found
 
 
+@lru_cache(maxsize=8)
+def _attempts_of(dialect: sa.Dialect, of_unit: bool) -> SQLCompiler:
+    names = ("reqnum", "attnum", "unitname") if of_unit else ("reqnum", "attnum")
+    given = (pfw_attempt.c[name] == sa.bindparam(name) for name in names)
+    return compile_once(sa.select(pfw_attempt.c.id).where(*given).order_by(pfw_attempt.c.id), dialect)
+
+
 def _tagged(conn: sa.Connection, tag: str) -> list[list[int]]:
-    statement = sa.select(proctag.c.pfw_attempt_id).where(proctag.c.tag == tag).order_by(proctag.c.position)
-    found = [[attempt] for attempt in conn.scalars(statement)]
+    found = [[attempt] for (attempt,) in run_compiled(conn, _attempts_with(conn.dialect), {"tag": tag})]
     if not found:
         raise NotFoundError("tag", tag, conn.scalars(sa.select(proctag.c.tag).distinct()))
     return found
+
+
+@lru_cache(maxsize=8)
+def _attempts_with(dialect: sa.Dialect) -> SQLCompiler:
+    statement = sa.select(proctag.c.pfw_attempt_id).where(proctag.c.tag == sa.bindparam("tag"))
+    return compile_once(statement.order_by(proctag.c.position), dialect)

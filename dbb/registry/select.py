@@ -143,8 +143,10 @@ def files_statement(
     if table is None or _is_shared(db, filetype):
         statement = statement.where(desfile.c.filetype == filetype.name)
     if ranks:
-        known = desfile.c.pfw_attempt_id.in_(list(ranks)) if ranked is None else ranked.c.attempt.is_not(None)
-        statement = statement.where(sa.or_(known, desfile.c.pfw_attempt_id.is_(None)))
+        attempt = desfile.c.pfw_attempt_id
+        # no list, which would have to be written out anew at each execution
+        known = [attempt == number for number in ranks] if ranked is None else [ranked.c.attempt.is_not(None)]
+        statement = statement.where(sa.or_(*known, attempt.is_(None)))
     statement = statement.where(*clauses)
     order = [*keys, rank] if ranks else keys
     # the metadata table's own number: its index then gives the whole order without a sort
