@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -54,17 +56,20 @@ class DisturbedRun:
         ]
         return one
 
+    def status(self) -> dict[str, Any]:
+        """Return what ``dbb status`` says of it."""
+        rows: list[dict[str, Any]] = json.loads(self.runs.dbb("status", RUN, "--format", "json"))
+        return rows[0]
+
 
 @pytest.fixture
-def runs(sqlite_url: str, tmp_path: Path, condor_pool: PoolForTests, monkeypatch: pytest.MonkeyPatch) -> SubmittedRuns:
-    for name, value in condor_pool.environ.items():
-        monkeypatch.setenv(name, value)
+def runs(in_pool: PoolForTests, sqlite_url: str, tmp_path: Path) -> SubmittedRuns:
     return SubmittedRuns(sqlite_url, tmp_path)
 
 
 @pytest.fixture
-def run(runs: SubmittedRuns, condor_pool: PoolForTests) -> Iterator[DisturbedRun]:
-    begun = DisturbedRun(runs, condor_pool)
+def run(runs: SubmittedRuns, in_pool: PoolForTests) -> Iterator[DisturbedRun]:
+    begun = DisturbedRun(runs, in_pool)
     yield begun
     if begun.submit.poll() is None:
         kill_all(begun.submit)
@@ -86,10 +91,11 @@ def record(runs: SubmittedRuns) -> dict[str, list[str]]:
     return {name: sorted(str(row).replace(str(runs.folder), "FOLDER") for row in told[name]) for name in TABLES}
 
 
-def test_a_pool_that_is_stopped_and_started_goes_on_with_its_runs(
+def test_a_pool_that_is_stopped_is_missed_by_status_and_goes_on_when_it_is_started(
     run: DisturbedRun, undisturbed: dict[str, list[str]]
 ) -> None:
     run.pool.stop()
+    assert "HTCondor cannot be used" in run.status()["queue"]
     run.pool.start(lifeline=True)
     run.ends_well()
     assert record(run.runs) == undisturbed
@@ -139,6 +145,7 @@ def test_a_job_that_is_held_goes_on_when_it_is_released(run: DisturbedRun, undis
     run.pool.hold(ours)
     wait_for(lambda: run.pool.queue("JobStatus", constraint=ours) == [["5"]], "the job is held")
     run.go_on()
+    wait_for(lambda: "held" in str(run.status()["queue"]), "the status says so")
     run.pool.release(ours)
     run.ends_well()
     assert record(run.runs) == undisturbed
@@ -150,6 +157,20 @@ def test_a_submit_that_is_killed_is_followed_by_attend(run: DisturbedRun, undist
     run.submit = run.runs.dbb_started("attend", RUN)
     run.ends_well()
     assert sorted(run.runs.told) == sorted(SAID)
+    assert record(run.runs) == undisturbed
+
+
+def test_a_schedd_that_does_not_answer_is_told_by_status(run: DisturbedRun, undisturbed: dict[str, list[str]]) -> None:
+    before = run.status()
+    schedd = run.process("condor_schedd")
+    schedd.suspend()
+    try:
+        now = run.status()
+    finally:
+        schedd.resume()
+    assert "has not answered" in now["queue"]
+    assert now == before | {"queue": now["queue"]}
+    run.ends_well()
     assert record(run.runs) == undisturbed
 
 
