@@ -4,117 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
-from demo_survey import CALIBS, RUN_A, RUN_B, Demo, make_demo
+from demo_survey import Demo, make_demo
+from note_steps import CALEXPS, WRAPPER, make_warps, pipeline, process_ccd, raws_to_warps
 
 from dbb import Registry
-from dbb.pipeline import Pipeline
 from dbb.report import lineage
 from dbb.runs.report import run_messages
 from dbb.runs.submit import Submission, submit
-
-TASK = Path(__file__).parents[1] / "support" / "repo_task.py"
-RUN = {
-    "reqnum": 20,
-    "unitname": "Ht0",
-    "home_archive": "runs",
-    "job_repo_dir": "jobrepo",
-    "ops_run_dir": "MMG/r${reqnum}/${unitname}/p${attnum:2}",
-    "purge_job_dir": "never",
-}
-PATTERNS = {
-    "filename_pattern": {
-        "ccd": "${flabel}-${visit:7}-${ccd:3}-r${reqnum}p${attnum:2}.fits",
-        "warp": "${flabel}-${filter}-${tract}-${patch}-${visit}-r${reqnum}p${attnum:2}.fits",
-        "registry": "${unitname}_r${reqnum}p${attnum:2}_registry.sqlite3",
-    },
-    "directory_pattern": {
-        "ccd": {
-            "runtime": "${job_repo_dir}/${pointing:5}/${filter}/${job_enddir}",
-            "ops": "${ops_run_dir}/${job_enddir}",
-        },
-        "warp": {"runtime": "${job_repo_dir}/deepCoadd/${filter}/${tract}/${patch}", "ops": "${ops_run_dir}/coadd"},
-        "repo": {"runtime": "${job_repo_dir}/${job_enddir}", "ops": "${ops_run_dir}/${job_enddir}"},
-    },
-}
-WRAPPER = {"mapper": "lsst.obs.hsc.HscMapper", "job_repo_dir": "${job_repo_dir}"}
-REGISTRY = {"filepat": "registry", "dirpat": "repo", "job_enddir": ".", "rename_file": "registry.sqlite3"}
-
-
-def command(**cmdline: str) -> dict[str, str]:
-    return {"_01": str(TASK), "_02": "${job_repo_dir}", "output": "${job_repo_dir}", **cmdline}
-
-
-def process_ccd() -> dict[str, object]:
-    raws = {"dataset": "raw", "where": "tract = 0 AND patch = '8,6' AND filter = 'HSC-I'", "loopkey": "visit, ccd"}
-    calexp = {"filetype": "calexp", "filepat": "ccd", "dirpat": "ccd", "flabel": "CORR", "job_enddir": "corr"}
-    return {
-        "wrapperloop": "visit, ccd",
-        "loopobj": "file.raw",
-        "modnamepat": "${modulename}-${visit}-${ccd}",
-        "calibs": CALIBS,
-        "file": {
-            "raw": {**raws, "dirpat": "repo", "job_enddir": "raw"},
-            "calexp": {**calexp, "depends-newname": "process_ccd.file.raw", "match": "visit, ccd"},
-            "butler_registry": REGISTRY,
-        },
-        "exec_1": {
-            "execname": sys.executable,
-            "cmd_hyphen": "mixed_gnu",
-            "used": "file.raw, file.butler_registry",
-            "was_generated_by": "file.calexp",
-            "ancestry": "file.raw:file.calexp",
-            "cmdline": command(id="visit=${visit} ccd=${ccd}", reads="raw bias flat", writes="calexp"),
-        },
-        "wrapper": WRAPPER,
-    }
-
-
-def make_warps(source: dict[str, object], **more: object) -> dict[str, object]:
-    warp = {"filetype": "deepcoadd_tempexp", "filepat": "warp", "dirpat": "warp", "flabel": "warp"}
-    return {
-        "wrapperloop": "tract, patch, visit, filter",
-        "loopobj": "list.corr",
-        "modnamepat": "${modulename}-${visit}-${patch}",
-        "list": {
-            "corr": {
-                **source,
-                "divide_by": "tract, patch, visit, filter",
-                "columns": "calexp.fullname, visit, ccd",
-                "filepat": "warp",
-                "flabel": "corr",
-            }
-        },
-        "file": {
-            "calexp": {"listonly": True, "dirpat": "ccd", "job_enddir": "corr", "filepat": "ccd", "flabel": "CORR"},
-            "warp": warp,
-            "butler_registry": REGISTRY,
-        },
-        "exec_1": {
-            "execname": sys.executable,
-            "cmd_hyphen": "mixed_gnu",
-            "used": "list.corr.calexp, file.butler_registry",
-            "was_generated_by": "file.warp",
-            "ancestry": "list.corr.calexp:file.warp",
-            "cmdline": command(
-                id="tract=${tract} patch=${patch} filter=${filter} visit=${visit}",
-                reads="calexp",
-                writes="deepCoadd_tempExp",
-            ),
-        },
-        "wrapper": {**WRAPPER, "per_file_cmdline": "list.corr.calexp:--selectId visit=$(visit) ccd=$(ccd)"},
-        **more,
-    }
-
-
-def pipeline(folder: Path, modules: dict[str, object], **more: object) -> Pipeline:
-    block = {"all": {"modulelist": ",".join(modules)}}
-    return Pipeline.of(
-        {**RUN, **PATTERNS, "blocklist": "all", "block": block, "module": modules, **more}, folder=folder
-    )
 
 
 @pytest.fixture(scope="module")
@@ -129,13 +28,6 @@ def registry(demo: Demo, tmp_path: Path) -> Registry:
     return registry
 
 
-CALEXPS = {
-    "dataset": "calexp",
-    "where": "tract = 0 AND patch = '8,6' AND filter = 'HSC-I'",
-    "runs": [RUN_A, RUN_B],
-}
-
-
 def test_steps_find_inputs_of_several_runs_and_write_names_of_their_own(registry: Registry, tmp_path: Path) -> None:
     modules = {"create_butler_registry": {"modnamepat": "make_repo", "wrapper": WRAPPER}, "warp": make_warps(CALEXPS)}
     done = submit(registry, pipeline(tmp_path, modules), Submission(folder=tmp_path / "run"))
@@ -148,11 +40,7 @@ def test_steps_find_inputs_of_several_runs_and_write_names_of_their_own(registry
 
 
 def test_a_later_step_reads_what_an_earlier_one_wrote(registry: Registry, tmp_path: Path) -> None:
-    asked = {"dataset": "raw", "where": "tract = 0 AND patch = '8,6' AND filter = 'HSC-I'"}
-    fields = "visit, ccd, filter, pointing, tract, patch"
-    ask = {"noop": True, "list": {"raws": {**asked, "output_fields": fields}}}
-    source = {"depends-newname": "ask.list.raws"}
-    modules = {"ask": ask, "process_ccd": process_ccd(), "warp": make_warps(source)}
+    modules = raws_to_warps()
     done = submit(registry, pipeline(tmp_path, modules), Submission(folder=tmp_path / "run"))
     assert done.problems == {}
     [warp] = registry.query("deepcoadd_tempexp", where="visit = 904010", runs=[done.run])

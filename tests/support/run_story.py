@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from dbb import Registry
+from dbb.registry._runtables import RUSAGE
 
 _MOMENTS = {"created_date", "submittime", "message_time", "path"}
+_OF_A_TRY = {
+    *("start_time", "end_time", "exec_host", "condor_submit_time", "condor_start_time", "condor_end_time"),
+    *("condor_job_id", "target_submit_time", "target_job_id", "condorid", *RUSAGE),
+}
+"""When and where something ran, and what it took."""
 
 
-def story(registry: Registry) -> dict[str, list[tuple[Any, ...]]]:
-    """Return all rows so that those of two registries are equal if they say the same."""
+def content(registry: Registry, folder: Path) -> dict[str, list[str]]:
+    """Return all that a registry says, but for times, where and as whom jobs ran, and what started them.
+
+    Parameters
+    ----------
+    registry
+        The registry.
+    folder
+        The folder of the archives and runs; it has the same name in what is returned, wherever it is.
+    """
+    told = story(registry, _OF_A_TRY | {"environment", "host", "id", "merged", "pid", "username"})
+    return {
+        name: [text for row in found if "'engine'" not in (text := str(row).replace(str(folder), "FOLDER"))]
+        for name, found in told.items()
+    }
+
+
+def story(registry: Registry, leaving_out: Set[str] = frozenset()) -> dict[str, list[tuple[Any, ...]]]:
+    """Return all rows so that those of two registries are equal if they say the same.
+
+    Parameters
+    ----------
+    registry
+        The registry.
+    leaving_out
+        Names of columns.
+    """
     tables = sa.MetaData()
     with registry.read() as conn:
         tables.reflect(conn)
-        names = _Names(conn, tables)
+        names = _Names(conn, tables, leaving_out)
         return {
             name: sorted((names.told(table, row) for row in conn.execute(sa.select(table))), key=repr)
             for name, table in tables.tables.items()
@@ -24,7 +57,8 @@ def story(registry: Registry) -> dict[str, list[tuple[Any, ...]]]:
 
 
 class _Names:
-    def __init__(self, conn: sa.Connection, tables: sa.MetaData) -> None:
+    def __init__(self, conn: sa.Connection, tables: sa.MetaData, leaving_out: Set[str]) -> None:
+        self._leaving_out = _MOMENTS | leaving_out
         task, file, attempt = (tables.tables[name] for name in ("task", "desfile", "pfw_attempt"))
         self._attempts = {
             row.id: f"{row.unitname}_r{row.reqnum}p{row.attnum}" for row in conn.execute(sa.select(attempt))
@@ -48,7 +82,7 @@ class _Names:
     def told(self, table: sa.Table, row: Any) -> tuple[Any, ...]:
         told = []
         for column, value in row._mapping.items():
-            if column in _MOMENTS - ({"path"} if table.name == "file_archive_info" else set()):
+            if column in self._leaving_out - ({"path"} if table.name == "file_archive_info" else set()):
                 continue
             kind = f"{table.name}.id" if column == "id" else column
             if value is None:
