@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 from campaigns import Campaigns
+from registries import execute
 from submitted_runs import descendants, is_alive, kill_all, wait_for
+
+from dbb import Registry
 
 
 @pytest.fixture
@@ -183,3 +186,21 @@ def test_two_campaigns_do_not_share_a_folder(small: Campaigns) -> None:
     small.wait_until_told("begin U1-a")
     assert "a campaign runs in" in small.run(code=4)
     kill_all(submit)
+
+
+def test_a_registry_that_is_away_is_waited_for(small: Campaigns) -> None:
+    small.order("U1-a", f"until [ -f {small.folder}/go ]; do sleep 0.1; done")
+    submit = small.start("submit.des", "--table", "units.csv", "--resubmit", "1")
+    small.wait_until_told("begin U1-a")
+    with Registry(small.url) as registry:
+        execute(registry, "alter table pfw_attempt_val rename to elsewhere")
+        (attempt,) = [pid for pid in descendants(submit.pid) if "dbb_cli\0submit" in _command(pid)]
+        os.kill(attempt, signal.SIGKILL)
+        assert submit.stderr is not None
+        assert "begun" in submit.stderr.readline()
+        assert "waiting: the registry refused: " in submit.stderr.readline()
+        execute(registry, "alter table elsewhere rename to pfw_attempt_val")
+    (small.folder / "go").touch()
+    out, err = submit.communicate(timeout=60)
+    assert submit.returncode == 0, out + err
+    assert small.told.count("begin U1-a") == 1
