@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dbb.engine import Engine
-from dbb.errors import DbbError, TableError, UsageError
+from dbb.errors import CollidingOutputsError, DbbError, TableError, UsageError
 from dbb.ingest.tables import Table
 from dbb.pipeline.model import Pipeline
 from dbb.pipeline.reading import read_pipeline
@@ -150,6 +150,7 @@ class _Checker:
         self._db, self._campaign, self._engine, self._warn = db, campaign, engine, warn
         self._warned: set[str] = set()
         self._rows: dict[Unit, int] = {}
+        self._made: dict[int, int] = {}  # by the hash of a place in the archive the row that fills it
         self.plans: dict[Unit, UnitPlan] = {}
         self.wrong: dict[str, list[int]] = {}
 
@@ -165,7 +166,7 @@ class _Checker:
             said = settings_of(pipeline)
             unit = self._identity(number, pipeline, said)
             name = said.get("campaign") or self._campaign.table.stem
-            self.plans[unit] = self._plan(unit, name, {**settings, "campaign": name})
+            self.plans[unit] = self._plan(number, unit, name, {**settings, "campaign": name})
         except DbbError as error:
             self.wrong.setdefault(str(error), []).append(number)
 
@@ -181,7 +182,7 @@ class _Checker:
             raise UsageError(f"unit {unit} is in row {first} already: give each row a reqnum and unitname of its own")
         return unit
 
-    def _plan(self, unit: Unit, name: str, settings: Mapping[str, str]) -> UnitPlan:
+    def _plan(self, number: int, unit: Unit, name: str, settings: Mapping[str, str]) -> UnitPlan:
         tried = tried_units(self._db, [unit]).get(unit)
         if tried is not None and tried.is_done:
             return UnitPlan(unit, name, settings, tried.run, tried=tried)
@@ -190,6 +191,12 @@ class _Checker:
         run = Run(unit.unitname, unit.reqnum, next_attempt(self._db, unit.reqnum, unit.unitname))
         how = Submission(self._engine, self._campaign.place / str(run), resume=resume)
         done = submit(self._db, read_pipeline(self._campaign.submit_file, settings), how, dry_run=True)
+        for place in done.kept:
+            first = self._made.setdefault(hash(place), number)
+            if first != number:
+                raise CollidingOutputsError(
+                    f"row {first} makes {place} too: give each unit names or folders of its own"
+                )
         return UnitPlan(unit, name, settings, run, done.jobs, done.reused, tried)
 
     def check_campaigns(self) -> None:

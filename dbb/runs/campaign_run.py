@@ -34,6 +34,8 @@ _PATIENCE = 5.0
 _LOCK = "campaign.lock"
 _REFUSED = (2, 4, 5)
 """Exit codes of ``dbb submit`` after which it would be refused again."""
+_IN_PART = 3
+"""The exit code of ``dbb submit`` for jobs that are not done, or outputs that are not in the home archive."""
 _TAIL = 4096
 
 
@@ -300,9 +302,11 @@ class _Pool:
             if tried.is_open:
                 tried = self._close(tried)
             name, why, again = str(tried.run), failure_of(self._db, tried), not tried.is_cancelled
-            if tried.is_done:
+            if tried.is_done and (one.child is None or one.child.returncode != _IN_PART):
                 self._done(unit, name, "succeeded")
                 return
+            if tried.is_done:  # what is missing is no work for another attempt
+                why, again = f"its jobs succeeded, but {_last_words(one)}", False
         if again and waiting.tries <= self._campaign.resubmit and not self._stops:
             waiting.why = why
             self._queue.append(waiting)

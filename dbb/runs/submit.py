@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,8 @@ class Submitted:
         Whether nothing more will happen; not if it was detached.
     unmoved
         Which of its outputs are not in the home archive, and why; empty if all are.
+    kept
+        The places in the archive of what it makes to be kept, and does not take over.
     """
 
     run: str
@@ -91,6 +93,7 @@ class Submitted:
     reused: int = 0
     is_over: bool = True
     unmoved: str = ""
+    kept: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -106,8 +109,11 @@ class _Planned:
 
     def outcome(self, problems: Mapping[str, str], *, is_over: bool = True, unmoved: str = "") -> Submitted:
         """Return what became of it."""
-        reused = len(self.taken.done)
-        return Submitted(str(self.run), self.folder, len(self.workflow.jobs), problems, reused, is_over, unmoved)
+        done = self.taken.done
+        new = [one for one in self.workflow.instances if one.wrapnum not in done]
+        kept = [output.relpath for one in new for output in one.outputs if output.save]
+        jobs = len(self.workflow.jobs)
+        return Submitted(str(self.run), self.folder, jobs, problems, len(done), is_over, unmoved, kept)
 
 
 def submit(

@@ -93,6 +93,11 @@ def test_all_wrong_rows_are_named_and_nothing_is_begun(small: Campaigns) -> None
     assert not (small.folder / "units").exists()
 
 
+def test_units_that_make_the_same_file_are_refused(small: Campaigns) -> None:
+    small.change(("ops = ${submit_run}/made", "ops = made"), ("b = ${unitname}-b.txt", "b = same.txt"))
+    assert "row 2: row 1 makes made/same.txt too" in small.run(code=2)
+
+
 def test_a_dry_run_tells_what_would_run(small: Campaigns) -> None:
     small.order("U2-b", "exit 5")
     small.table("name", "U1", "U2")
