@@ -129,12 +129,12 @@ def _make_work(work: Path) -> None:
         raise DbbError(f"the work folder {work} cannot be made: {error.strerror}") from error
 
 
-def _earlier(places: Places) -> dict[str, frozenset[str]]:
-    """Return MD5 sums of what earlier tries made, by name: what lies in the archive of it may be replaced."""
+def made_before(folder: Path, number: int) -> dict[str, frozenset[str]]:
+    """Return MD5 sums of what tries before this one made, by name: what lies in the archive of it may be replaced."""
     found: dict[str, set[str]] = {}
-    for path in places.events.parent.glob("events.*.jsonl"):
+    for path in folder.glob("events.*.jsonl"):
         match = _EVENTS.fullmatch(path.name)
-        if match is None or int(match[1]) >= places.number:
+        if match is None or int(match[1]) >= number:
             continue
         with contextlib.suppress(OSError, IntegrityError):  # then less is known, and less replaced
             for _, event in read_events(path):
@@ -191,7 +191,7 @@ class _Job:
             home=job.home,
             filetypes=job.filetypes,
             stopper=self._stopper,
-            replaces=_earlier(self._places),
+            replaces=made_before(self._places.events.parent, self._places.number),
             prepare=self._preparer.prepare,
         )
 

@@ -137,3 +137,17 @@ def test_sigterm_ends_the_jobs_in_good_order(runs: SubmittedRuns, in_pool: PoolF
     assert in_pool.queue("ClusterId") == []
     assert runs.states()["seed"] == "killed"
     assert "SIGTERM" in runs.dbb("job", RUN)
+
+
+def test_without_a_shared_file_system_the_same_is_made(runs: SubmittedRuns) -> None:
+    assert "4 of 4 jobs succeeded" in runs.dbb("submit", *SUBMIT, "--workdir", "it's mine & yours")
+    shared = runs.made()
+    assert "4 of 4 jobs succeeded" in runs.dbb("submit", *SUBMIT, "--set", "condor_file_transfer=True")
+    assert runs.made() == shared
+    assert runs.states(2) == runs.states(1)
+    assert list((runs.folder / "U_r1p02/jobs").glob("*/sandbox")) == []
+
+
+def test_settings_of_no_use_are_refused_before_anything_is_registered(runs: SubmittedRuns) -> None:
+    assert "expected True or False" in runs.dbb("submit", *SUBMIT, "--set", "condor_file_transfer=perhaps", code=2)
+    assert runs.dbb("status").split("\n")[2:] == [""]

@@ -11,7 +11,10 @@ from dbb.engine import EngineWork
 from dbb.errors import DbbError
 from dbb_plugins.htcondor import pool
 from dbb_plugins.htcondor.nodelog import NodeLog
+from dbb_plugins.htcondor.packing import pack
 from dbb_plugins.htcondor.places import Places
+from dbb_plugins.htcondor.settings import read_settings
+from dbb_plugins.htcondor.unpacking import drop_luggage, note_lost, unpack
 
 _TICK, _LOOK, _ASK = 0.05, 1.0, 5.0
 _PATIENCE = 60.0
@@ -29,6 +32,7 @@ class Attendant:
 
     def __init__(self, work: EngineWork) -> None:
         self._work, self._places = work, Places(work.folder)
+        self._travels = read_settings(work.settings).transfers
         self._jobs = {job.name: job for job in work.jobs}
         self._followers: dict[str, list[str]] = {name: [] for name in self._jobs}
         for job in work.jobs:
@@ -47,6 +51,8 @@ class Attendant:
                 continue
             try:
                 path = self._work.prepare(name)
+                if path is not None and self._travels:
+                    pack(path)
             except (DbbError, OSError) as error:
                 self._work.ended(name, str(error))
                 continue
@@ -96,12 +102,13 @@ class Attendant:
         notes = self._places.notes()
         known = [name for name in notes if name in self._jobs]
         fresh = [name for name in known if not self._work.is_over(name)]
+        lost = {name: self._bring_home(name) for name in fresh}
         if len(fresh) > 1:
             self._work.collect(fresh)  # at once, so that little is left for each
         for name in fresh:
             note = notes[name]
             log = self._work.folder / "jobs" / name / f"run.{note.retry + 1}.log"
-            self._work.ended(name, f"{note.problem}; see {log}" if note.problem else "")
+            self._work.ended(name, f"{note.problem}; see {log}" if note.problem else lost[name])
         for name in known:
             self.prepare(self._followers[name])
         for name in notes:
@@ -135,9 +142,22 @@ class Attendant:
         """Report the jobs that had begun when all was taken out of the queue."""
         self._nodes.running()
         for name in self._jobs:
-            begun = any((self._work.folder / "jobs" / name).glob("events.*.jsonl"))
-            if begun and not self._work.is_over(name):
-                self._work.ended(name, "" if name in self._nodes.succeeded else why)
+            if self._work.is_over(name):
+                continue
+            lost, folder = self._bring_home(name), self._work.folder / "jobs" / name
+            if name in self._nodes.began and self._travels:
+                note_lost(folder)
+            if any(folder.glob("events.*.jsonl")):
+                self._work.ended(name, lost if name in self._nodes.succeeded else why)
+
+    def _bring_home(self, name: str) -> str:
+        """Bring home what has come back from a job that has ended; return why some of it cannot be kept."""
+        folder = self._work.folder / "jobs" / name
+        if not self._travels or not folder.is_dir():
+            return ""
+        lost = unpack(folder)
+        drop_luggage(folder)
+        return lost
 
     def _warn(self, text: str) -> None:
         if time.monotonic() - self._warned >= _SAY_AGAIN:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dbb.engine import EngineJob, EngineWork
 from dbb.errors import UsageError
+from dbb_plugins.htcondor.packing import SANDBOX, TOKEN
 from dbb_plugins.htcondor.settings import CondorSettings
 
 ENGINE = "engine"
@@ -55,6 +56,13 @@ flock -n ../workflow.json true || exit 0
     exec setsid {command} < /dev/null >> attend.log 2>&1
 ) 9> attend.lock &
 """
+JOB_SCRIPT = """#!/bin/sh
+# Runs a job in the folder that HTCondor gives it, as its try $1. What is in try.$1 at its end travels back.
+mkdir -p "try.$1/saved" && ln -s "try.$1/saved" saved || exit 1
+here=$(printf %s "$PWD" | sed 's/[&|\\\\]/\\\\&/g')
+sed "s|{token}|$here|g" {sandbox}/job.json > job.json || exit 1
+exec {command} --work work --events "try.$1/record.jsonl" --try "$1"
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class Rendered:
 
     dag: str
     texts: Mapping[str, str]
-    programs: Collection[str] = ("pre.sh", "post.sh", "attend.sh")
+    programs: Collection[str] = ("pre.sh", "post.sh", "attend.sh", "job.sh")
 
 
 def render(work: EngineWork, settings: CondorSettings, skipped: Collection[str], ready: Collection[str]) -> Rendered:
@@ -112,6 +120,10 @@ def render(work: EngineWork, settings: CondorSettings, skipped: Collection[str],
         "post.sh": _POST,
         "attend.sh": _ATTEND.format(registry=shlex.quote(work.registry), command=shlex.join(work.attendant())),
     }
+    if settings.transfers:
+        python, *words = work.command(Path("job.json"))
+        command = shlex.join([settings.python or python, *words])
+        texts["job.sh"] = JOB_SCRIPT.format(token=TOKEN, sandbox=SANDBOX, command=command)
     if skipped:
         texts[f"{dag}.rescue001"] = "".join(f"DONE {job.name}\n" for job in work.jobs if job.name in skipped)
     return Rendered(dag, texts)
@@ -180,15 +192,10 @@ class _Kinds:
 def submit_commands(work: EngineWork, settings: CondorSettings, job: EngineJob) -> dict[str, str]:
     """Return what the submit file of a job says; ``$(JOB)`` and ``$(RETRY)`` are filled in by DAGMan."""
     folder = _literal(str(work.folder))
-    executable, *words = work.command(Path("JOB-FILE"))
-    path = f"{folder}/jobs/$(JOB)/job.json"
     commands = {
         "universe": "vanilla",
-        "executable": _literal(executable),
-        "arguments": arguments([path if word == "JOB-FILE" else _literal(word) for word in words]),
+        **(_travelling(folder) if settings.transfers else _at_home(work, folder, settings)),
         "initialdir": f"{folder}/jobs/$(JOB)",
-        "transfer_executable": "False",
-        "should_transfer_files": "NO",
         "getenv": settings.getenv,
         "dbb_try": "$(RETRY) + 1",
         "output": "run.$INT(dbb_try).log",
@@ -205,6 +212,30 @@ def submit_commands(work: EngineWork, settings: CondorSettings, job: EngineJob) 
         "My.dbb_module": quote(",".join(job.modules)),
     }
     return commands | dict(settings.commands)
+
+
+def _at_home(work: EngineWork, folder: str, settings: CondorSettings) -> dict[str, str]:
+    """Return how a job is run that sees the folder of the run."""
+    python, *words = work.command(Path("JOB-FILE"))
+    path = f"{folder}/jobs/$(JOB)/job.json"
+    return {
+        "executable": _literal(settings.python or python),
+        "arguments": arguments([path if word == "JOB-FILE" else _literal(word) for word in words]),
+        "transfer_executable": "False",
+        "should_transfer_files": "NO",
+    }
+
+
+def _travelling(folder: str) -> dict[str, str]:
+    """Return how a job is run that brings its files along."""
+    return {
+        "executable": f"{folder}/{ENGINE}/job.sh",
+        "arguments": "$INT(dbb_try)",
+        "should_transfer_files": "YES",
+        "when_to_transfer_output": "ON_EXIT",
+        "transfer_input_files": SANDBOX,
+        "transfer_output_files": "try.$INT(dbb_try)",
+    }
 
 
 def _requests(job: EngineJob) -> dict[str, str]:

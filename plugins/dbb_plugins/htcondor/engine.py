@@ -21,6 +21,11 @@ class HTCondorEngine(Engine):
     name = "htcondor"
     detaches = True
 
+    def check(self, settings: Mapping[str, str], folder: Path) -> None:
+        """Refuse settings of no use, and a machine without HTCondor; see `Engine.check`."""
+        read_settings(settings)
+        pool.check()
+
     def run(self, work: EngineWork) -> None:
         """Start a run and attend it; see `Engine.run`."""
         try:

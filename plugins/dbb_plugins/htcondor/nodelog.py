@@ -16,13 +16,14 @@ _END = b"...\n"
 
 
 class NodeLog:
-    """Reads what HTCondor has written of the jobs of a DAG; `succeeded` are those that ended well."""
+    """Reads what HTCondor has written of the jobs of a DAG: `began` and `succeeded` are jobs."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._place = 0
         self._names: dict[str, str] = {}
         self._running: set[str] = set()
+        self.began: set[str] = set()
         self.succeeded: set[str] = set()
 
     def running(self) -> list[str]:
@@ -47,6 +48,7 @@ class NodeLog:
             self._names[cluster] = named[2]
         elif kind == _BEGAN:
             self._running.add(cluster)
+            self.began |= {self._names[cluster]} if cluster in self._names else set()
         elif kind in _NOT_RUNNING:
             self._running.discard(cluster)
             if _DONE in event and cluster in self._names:

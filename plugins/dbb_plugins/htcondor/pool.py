@@ -37,6 +37,18 @@ class Queued(NamedTuple):
         return f"{self.state}: {self.reason}" if self.reason else self.state
 
 
+def check() -> None:
+    """Make sure that this machine has HTCondor, and the bindings that talk to it.
+
+    Raises
+    ------
+    PoolError
+        If not.
+    """
+    with _bindings() as htcondor:
+        htcondor.Collector().locate(htcondor.DaemonType.Schedd)
+
+
 def submit_dag(dag: Path, run: str, getenv: str) -> int:
     """Give a DAG to the queue; return its cluster.
 
