@@ -9,10 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import detached_engine
 import pytest
 from registries import statements
 from submitted_runs import kill_all, wait_for
-from two_archives import RAW, TwoArchives, files, outputs, served
+from two_archives import RAW, STEPS, TwoArchives, files, outputs, served
 
 from dbb import Registry
 from dbb.runs.copies import Place, count_waiting, find_staged, outputs_waiting, register_copies
@@ -52,6 +53,27 @@ def count(runs: TwoArchives) -> int:
     """Return how many outputs wait."""
     with Registry(runs.url) as registry, registry.read() as conn:
         return sum(files for files, _ in count_waiting(conn).values())
+
+
+@pytest.mark.parametrize("when", ["job", "block"])
+def test_attendants_that_are_killed_bring_home_all_in_the_end(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    detached_engine.install(tmp_path / "site")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{Path(detached_engine.__file__).parent}")
+    runs = TwoArchives(sqlite_url, tmp_path, f"use_home_archive_output = {when}")
+    seed = random.Random(5)
+    runs.dbb("submit", "submit.des", "--engine", "detached", "--detach")
+    for _ in range(5):
+        attendant = runs.dbb_started("attend", "U_r1p01")
+        time.sleep(seed.uniform(0.3, 1.6))
+        attendant.kill()
+        attendant.communicate()
+    runs.dbb_any("attend", "U_r1p01")
+    runs.check()
+    assert count(runs) == 0
+    assert set(runs.states().values()) == {"succeeded"}
+    assert sorted(runs.told) == sorted(f"{what} {name}" for what in ("begin", "end") for name in STEPS)
 
 
 _COPY = """
@@ -133,8 +155,8 @@ def test_a_later_try_replaces_at_home_what_an_earlier_one_left(runs: TwoArchives
 
 
 @pytest.fixture
-def many(sqlite_url: str, tmp_path: Path) -> TwoArchives:
-    runs = TwoArchives(sqlite_url, tmp_path)
+def many(registry_url: str, tmp_path: Path) -> TwoArchives:
+    runs = TwoArchives(registry_url, tmp_path)
     with Registry(runs.url) as registry:
         registry.ingest_table(
             [{"relpath": f"raw/{number}.dat"} for number in range(400)], filetype="genfile", archive="home"
