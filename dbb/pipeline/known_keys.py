@@ -31,7 +31,7 @@ KNOWN_KEYS: Mapping[str, frozenset[str]] = {
     "top": _EVERYWHERE
     | _words(
         """
-        reqnum unitname attnum project pipeline campaign operator jira_id pipeprod pipever basket label
+        reqnum unitname attnum project pipeline campaign operator jira_id pipeprod pipever basket label group_submit_id
         blocklist block module modulelist site archive target_site home_archive target_archive ops_run_dir
         submit_run_dir filename_pattern directory_pattern job_file_mvmt exec_def filetype_metadata file_header qcf
         job_environment use_qcf use_db_in use_db_out use_target_archive_input use_target_archive_output

@@ -71,6 +71,8 @@ class Purpose:
         Folder of the run's files below the archive's root.
     sites
         Where its jobs run, by block.
+    more
+        Further columns of its row in pfw_attempt, by name: ``basket``, ``group_submit_id`` and the like.
     """
 
     project: str | None = None
@@ -81,6 +83,7 @@ class Purpose:
     values: Mapping[str, str] = field(default_factory=dict)
     archive_path: str | None = None
     sites: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 def reserve_attempt(db: Database, reqnum: int, unitname: str, *, operator: str) -> Attempt:
@@ -202,10 +205,9 @@ def _describe(conn: sa.Connection, attempt: int, run: Run, purpose: Purpose) -> 
     if said:
         kept = {name: sa.func.coalesce(pfw_request.c[name], value) for name, value in said.items()}
         conn.execute(sa.update(pfw_request).where(pfw_request.c.reqnum == run.reqnum).values(kept))
-    if purpose.archive_path is not None:
-        conn.execute(
-            sa.update(pfw_attempt).where(pfw_attempt.c.id == attempt).values(archive_path=purpose.archive_path)
-        )
+    columns = dict(purpose.more) | ({} if purpose.archive_path is None else {"archive_path": purpose.archive_path})
+    if columns:
+        conn.execute(sa.update(pfw_attempt).where(pfw_attempt.c.id == attempt).values(columns))
     insert_missing(conn, pfw_attempt_label, [{"pfw_attempt_id": attempt, "label": one} for one in purpose.labels])
     known = {SUBMIT_SITE: platform.node(), **purpose.values}
     values = [{"pfw_attempt_id": attempt, "key": key, "val": value} for key, value in known.items()]

@@ -32,6 +32,14 @@ from dbb.storage import new_folder
 
 _MOST_NUMBERS = 20
 _SAID = ("project", "jira_id", "pipeline", "campaign")
+_OF_ATTEMPT = {
+    "basket": "basket",
+    "group_submit_id": "group_submit_id",
+    "pipeprod": "subpipeprod",
+    "pipever": "subpipever",
+    "use_qcf": "useqcf",
+}
+"""Columns of pfw_attempt by the settings that fill them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +256,10 @@ def _begin(db: Any, planned: _Planned, engine: Engine, submission: Submission) -
         values={RUN_FOLDER: str(planned.folder), ENGINE: engine.name, **two_archives(archive_levels(settings))},
         archive_path=settings.get("ops_run_dir"),
         sites=sites_of(planned.pipeline),
+        more={
+            **{column: settings[name] for name, column in _OF_ATTEMPT.items() if name in settings},
+            "fullsubmitwcl": str(planned.folder / PIPELINE),
+        },
     )
     begun = False
     try:

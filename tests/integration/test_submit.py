@@ -63,6 +63,15 @@ def test_the_queries_of_operators_tell_of_a_submitted_run(runs: SubmittedRuns) -
     assert 0 < seconds < 60
 
 
+def test_an_attempt_tells_what_its_pipeline_says_of_it(small: SubmittedRuns) -> None:
+    small.change(("reqnum = 1", "reqnum = 1\npipeprod = coadd\npipever = 1.2\nbasket = Y6A1\ngroup_submit_id = g7"))
+    small.submit("--jobs", "2")
+    columns = "basket, group_submit_id, subpipeprod, subpipever, fullsubmitwcl"
+    assert small.ask(f"select {columns} from pfw_attempt") == [
+        ("Y6A1", "g7", "coadd", "1.2", str(small.folder / "U_r1p01/pipeline.json"))
+    ]
+
+
 @pytest.mark.parametrize("step", ["seed", "part-2-1", "total"])
 def test_a_run_that_was_killed_is_resumed_to_the_same_end(
     runs: SubmittedRuns, step: str, undisturbed: set[tuple[object, ...]]
