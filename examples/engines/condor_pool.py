@@ -22,7 +22,8 @@ from kept import EngineError, Kept, free_port, run
 
 _DOMAIN = "pool.test"
 _UP_SECONDS = 60.0
-_STOP_SECONDS = 30.0
+_GENTLE_SECONDS = 15.0
+_STOP_SECONDS = 15.0
 _FOLDERS = ("log", "lock", "spool", "execute", "run", "tokens", "passwords", "credentials")
 _CONFIG = """\
 RELEASE_DIR = {release}
@@ -148,8 +149,9 @@ class CondorPool:
 
     def stop(self) -> None:
         """End the daemons and what they run; the queue is kept."""
-        # Told to end in the gentle way the master waits for jobs. This way jobs go back into the queue.
-        self.daemons.ask("condor_master", "QUIT")
+        self.daemons.ask("condor_master", "TERM")  # jobs are told to end, and go back into the queue
+        if not self.daemons.wait(_GENTLE_SECONDS):
+            self.daemons.ask("condor_master", "QUIT")
         if not self.daemons.wait(_STOP_SECONDS):
             self.crash()
 

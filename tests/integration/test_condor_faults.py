@@ -28,10 +28,10 @@ _RUN_SECONDS = 240
 class DisturbedRun:
     """A run that has begun, whose step ``part-1-1`` waits until it may go on."""
 
-    def __init__(self, runs: SubmittedRuns, pool: PoolForTests) -> None:
+    def __init__(self, runs: SubmittedRuns, pool: PoolForTests, retries: int) -> None:
         self.runs, self.pool = runs, pool
         runs.order("part-1-1", f'while [ ! -e "{runs.folder}/go" ]; do sleep 0.05; done')
-        self.submit = runs.start("submit.des", "--engine", "htcondor", "--retries", "1")
+        self.submit = runs.start("submit.des", "--engine", "htcondor", "--retries", str(retries))
         wait_for(lambda: "begin part-1-1" in runs.told, "the step runs")
 
     def go_on(self) -> None:
@@ -68,8 +68,9 @@ def runs(in_pool: PoolForTests, sqlite_url: str, tmp_path: Path) -> SubmittedRun
 
 
 @pytest.fixture
-def run(runs: SubmittedRuns, in_pool: PoolForTests) -> Iterator[DisturbedRun]:
-    begun = DisturbedRun(runs, in_pool)
+def run(runs: SubmittedRuns, in_pool: PoolForTests, request: pytest.FixtureRequest) -> Iterator[DisturbedRun]:
+    """A run whose jobs have one try, if a test does not say more: what ends them by no fault of theirs costs none."""
+    begun = DisturbedRun(runs, in_pool, getattr(request, "param", 0))
     yield begun
     if begun.submit.poll() is None:
         kill_all(begun.submit)
@@ -132,6 +133,7 @@ def test_a_dagman_that_is_killed_goes_on(run: DisturbedRun, undisturbed: dict[st
     assert record(run.runs) == undisturbed
 
 
+@pytest.mark.parametrize("run", [1], indirect=True)
 def test_a_job_that_is_killed_is_started_again(run: DisturbedRun, undisturbed: dict[str, list[str]]) -> None:
     job_file = str(run.runs.folder / RUN / "jobs" / JOB / "job.json")
     run.process("python", "run-job", job_file).kill()
