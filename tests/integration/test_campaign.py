@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from batch_systems import PoolForTests
 from campaigns import Campaigns
 from registries import execute
 from submitted_runs import descendants, is_alive, kill_all, wait_for
@@ -209,3 +210,22 @@ def test_a_registry_that_is_away_is_waited_for(small: Campaigns) -> None:
     out, err = submit.communicate(timeout=60)
     assert submit.returncode == 0, out + err
     assert small.told.count("begin U1-a") == 1
+
+
+@pytest.mark.timeout(300)
+def test_runs_in_a_batch_system_outlive_all_that_watched_them_and_are_waited_for(
+    small: Campaigns, in_pool: PoolForTests
+) -> None:
+    small.order("U1-b", f"until [ -f {small.folder}/go ]; do sleep 0.1; done")
+    words = ("submit.des", "--table", "units.csv", "--engine", "htcondor")
+    submit = small.start(*words)
+    wait_for(lambda: "begin U1-b" in small.told, 120)
+    kill_all(submit)
+    again = small.start(*words)
+    assert again.stderr is not None
+    assert "U1_r7p01: waits for its end: " in again.stderr.readline()
+    (small.folder / "go").touch()
+    out, err = again.communicate(timeout=200)
+    assert again.returncode == 0, out + err
+    assert small.attempts() == succeeded("U1", "U2")
+    assert all(small.told.count(f"begin {unit}-{name}") == 1 for unit in ("U1", "U2") for name in "ab")
