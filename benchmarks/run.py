@@ -40,6 +40,7 @@ PARTS = (
     "transfers",
     "plan",
     "merge",
+    "writers",
     "scaling",
 )
 PAGES = {"scaling": DOCS / "scaling.md"}

@@ -20,9 +20,9 @@ from dbb.exchange.content import metadata_tables, own_tables
 from dbb.exchange.fetch import stream
 from dbb.exchange.rows import chosen_rows
 from dbb.registry import Database
-from dbb.registry._connect import describe
 from dbb.registry._insert import insert_rows
 from dbb.registry._tables import SCHEMA_VERSION, dbb_schema, desfile
+from dbb.registry._turns import describe
 from dbb.registry.snapshots import SNAPSHOT_ID, dbb_snapshot
 from dbb.storage import scratch_folder
 

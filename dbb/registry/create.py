@@ -12,9 +12,10 @@ from dbb.errors import ConflictError, DbbError
 from dbb.filetypes import Filetype
 from dbb.mapper import Mapper
 from dbb.plugins import plugins
-from dbb.registry._connect import describe, outside_transaction, run_transaction
+from dbb.registry._connect import outside_transaction
 from dbb.registry._runtables import metadata
 from dbb.registry._tables import SCHEMA_VERSION, dbb_schema, now
+from dbb.registry._turns import describe, run_transaction
 from dbb.registry.filetypes import register_filetypes
 
 

@@ -15,8 +15,9 @@ from dbb.filetypes import Filetype
 from dbb.keys import CameraKeys
 from dbb.mapper import Mapper
 from dbb.plugins import plugins
-from dbb.registry._connect import describe, open_engine, outside_transaction, run_transaction
+from dbb.registry._connect import open_engine, outside_transaction
 from dbb.registry._tables import SCHEMA_VERSION, metadata_table
+from dbb.registry._turns import describe, run_transaction
 from dbb.registry.archives import archive_order, archives
 from dbb.registry.filetypes import StoredFiletypes, register_filetypes
 from dbb.registry.migrate import schema_row

@@ -10,9 +10,10 @@ from sqlalchemy.exc import DatabaseError, NoResultFound
 
 from dbb import __version__
 from dbb.errors import DbbError, NotFoundError, SchemaVersionError
-from dbb.registry._connect import describe, open_engine, run_transaction
+from dbb.registry._connect import open_engine
 from dbb.registry._steps import to_2, to_3, to_4
 from dbb.registry._tables import SCHEMA_VERSION, dbb_schema
+from dbb.registry._turns import describe, run_transaction
 
 STEPS: dict[int, Callable[[sa.Connection], None]] = {1: to_2, 2: to_3, 3: to_4}
 """For each older version what brings a registry to the next one; steps use frozen table shapes, not today's."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 from event_files import make_workflow, register_raws, write_run
 from registries import rows, small_registry
-from run_story import story
+from run_story import told
 
 from dbb import Registry
 from dbb.pipeline.workflow import Workflow
@@ -115,20 +114,6 @@ def put(folder: Path, written: dict[Path, bytes]) -> None:
     for path, content in written.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(content)
-
-
-def told(registry: Registry) -> dict[str, list[str]]:
-    """Return the story as text, in which both databases have the same words for moments and truth."""
-    return {name: sorted(json.dumps(row, default=_seconds) for row in found) for name, found in _plain(story(registry))}
-
-
-def _plain(found: dict[str, list[tuple[object, ...]]]) -> Iterator[tuple[str, list[list[object]]]]:
-    for name, lines in found.items():
-        yield name, [[int(value) if isinstance(value, bool) else value for value in line] for line in lines]
-
-
-def _seconds(value: object) -> float:
-    return float(value.timestamp())  # type: ignore[attr-defined]
 
 
 def test_event_files_that_grow_are_merged_by_three_while_others_read(

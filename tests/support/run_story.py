@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+import json
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,20 @@ def story(registry: Registry, leaving_out: Set[str] = frozenset()) -> dict[str, 
             name: sorted((names.told(table, row) for row in conn.execute(sa.select(table))), key=repr)
             for name, table in tables.tables.items()
         }
+
+
+def told(registry: Registry) -> dict[str, list[str]]:
+    """Return the story as text, in which both databases have the same words for moments and truth."""
+    return {name: sorted(json.dumps(row, default=_seconds) for row in found) for name, found in _plain(story(registry))}
+
+
+def _plain(found: dict[str, list[tuple[object, ...]]]) -> Iterator[tuple[str, list[list[object]]]]:
+    for name, lines in found.items():
+        yield name, [[int(value) if isinstance(value, bool) else value for value in line] for line in lines]
+
+
+def _seconds(value: object) -> float:
+    return float(value.timestamp())  # type: ignore[attr-defined]
 
 
 class _Names:
