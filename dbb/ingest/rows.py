@@ -10,6 +10,7 @@ from typing import Any
 from dbb.errors import NotFoundError, TableError, UnsafePathError, UsageError
 from dbb.filetypes import CONVERTERS, Filetype
 from dbb.ingest.columns import convert_column
+from dbb.ingest.derived import Derive, fill_gaps
 from dbb.ingest.tables import Batch
 from dbb.registry.newfiles import NewFiles
 from dbb.registry.relpaths import split_relpath, split_relpaths
@@ -86,7 +87,7 @@ class RowReader:
     name: str
     filetype_of: Callable[[str], Filetype]
     run_id: Callable[[str], int]
-    derive: Callable[[Filetype], Callable[[Mapping[str, object]], dict[str, object]] | None]
+    derive: Callable[[Filetype], Derive | None]
     filetype: str | None = None
     run: str | None = None
     rename: Mapping[str, str] | None = None
@@ -159,7 +160,9 @@ class RowReader:
         kinds = _FILE_KINDS.items()
         fixed = {name: converted(name, _FILE_CONVERTERS[name], kind) for name, kind in kinds}
         metadata = [converted(name, CONVERTERS[column.type], column.type) for name, column in own.items()]
-        metadata = self._derived(filetype, metadata)
+        derive = self.derive(filetype)
+        if derive is not None:
+            metadata = fill_gaps([column.name for column in filetype.columns], metadata, derive)
         self._check_required(filetype, metadata, rows, batch)
         corners = list(zip(*(fixed[name] for name in _CORNERS), strict=True)) if _CORNERS[0] in columns else []
         return NewFiles(
@@ -196,22 +199,6 @@ class RowReader:
                     f"{self.name}, row {batch.first_row + row}, column {name}: {error}, not {shown(value)}"
                 ) from error
         return out
-
-    def _derived(self, filetype: Filetype, metadata: list[Sequence[Any]]) -> list[Sequence[Any]]:
-        """Fill the gaps with what follows from other columns."""
-        derive = self.derive(filetype)
-        gaps = [None in values for values in metadata]
-        if derive is None or not any(gaps):
-            return metadata
-        names = [column.name for column in filetype.columns]
-        filled = [list(values) if gap else values for values, gap in zip(metadata, gaps, strict=True)]
-        for n, values in enumerate(zip(*metadata, strict=True)):
-            if None in values:
-                more = derive({name: value for name, value in zip(names, values, strict=True) if value is not None})
-                for place, name in enumerate(names):
-                    if values[place] is None and name in more:
-                        filled[place][n] = more[name]  # type: ignore[index]  # a list, where there is a gap
-        return filled
 
     def _check_required(
         self, filetype: Filetype, metadata: Sequence[Sequence[Any]], rows: Sequence[int], batch: Batch

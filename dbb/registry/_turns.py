@@ -154,7 +154,7 @@ def connect_patiently(connect: Callable[[], Any], failure: type[BaseException], 
     DbbError
         If it still has none after two minutes.
     """
-    began, tries = time.monotonic(), 0
+    began, tries, told = time.monotonic(), 0, False
     while True:
         try:
             return connect()
@@ -167,8 +167,9 @@ def connect_patiently(connect: Callable[[], Any], failure: type[BaseException], 
                     f"{where} has had no connection to spare for {waited:.0f} s ({describe(error)}): run fewer programs"
                     " at once, raise max_connections, or give jobs a snapshot"
                 ) from error
-            if waited > _SILENCE:
-                _log.warning("%s has had no connection to spare for %.0f s; trying again", where, waited)
+            if waited > _SILENCE and not told:
+                told = True
+                _log.warning("%s has had no connection to spare for %.0f s; waiting for one", where, waited)
         pause(tries)
 
 

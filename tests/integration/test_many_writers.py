@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ JOBS, CCDS = 20, 2
 OWN, SHARED = 20, 10
 WRITERS = {"sqlite": 16, "postgresql": 64}
 """The server of the tests takes 40 connections: of 64 programs some have to wait for one."""
+WAITING = re.compile("has had no connection to spare for|has been (busy|writing to the registry) for")
 
 # Starting Python takes longer than all that a program does here: one process loads dbb, and each is a fork of it.
 PROGRAM = """
@@ -151,7 +153,9 @@ def test_many_writers_lose_nothing_and_register_nothing_twice(registry_url: str,
         text=True,
         check=False,
     )
-    assert (done.stderr, done.returncode) == ("", 0)
+    # on a slow machine programs say that they wait; nothing else may go wrong
+    assert [line for line in done.stderr.splitlines() if not WAITING.search(line)] == []
+    assert done.returncode == 0
     said = json.loads(done.stdout)
     assert said["codes"] == [0] * writers, seed
     sys.stdout.write(f"seed {seed}: the longest wait of {writers} programs was {said['worst']:.2f} s\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from dbb.errors import UnsafePathError
 from dbb.filetypes import CONVERTERS
 from dbb.ingest.columns import convert_column
+from dbb.ingest.derived import fill_gaps
 from dbb.patterns import are_safe_paths, is_safe_path
 from dbb.registry.relpaths import split_relpath, split_relpaths
 
@@ -107,3 +109,35 @@ def test_many_paths_are_split_as_one_is(relpaths: list[str]) -> None:
     else:
         assert columns is not None
         assert list(zip(*columns, strict=True)) == expected
+
+
+NAMES = ("a", "b", "c", "d")
+SMALL = st.none() | st.sampled_from([0, 1, True, 1.0, "x"])
+
+
+def follow(known: Mapping[str, object]) -> dict[str, object]:
+    """What is looked at depends on what was seen."""
+    if known.get("a") == 1:
+        return {"d": f"{known['a']!r} {known.get('b')!r}"}
+    return {"c": "all", "d": sorted(map(repr, known.items()))} if "b" in known else {}
+
+
+@given(st.lists(st.tuples(SMALL, SMALL, SMALL, SMALL), min_size=1, max_size=12))
+def test_what_follows_is_the_same_as_if_each_row_had_been_asked(rows: list[tuple[Any, ...]]) -> None:
+    expected = []
+    for row in rows:
+        more = follow({name: value for name, value in zip(NAMES, row, strict=True) if value is not None})
+        expected.append(tuple(more.get(n) if v is None else v for n, v in zip(NAMES, row, strict=True)))
+    found = fill_gaps(NAMES, list(zip(*rows, strict=True)), follow)
+    assert repr(list(zip(*found, strict=True))) == repr(expected)
+
+
+def test_rows_that_agree_in_what_is_looked_at_are_asked_once() -> None:
+    calls = []
+
+    def night(known: Mapping[str, object]) -> dict[str, object]:
+        calls.append(known)
+        return {"d": known["a"]}
+
+    found = fill_gaps(NAMES, [["x", "y"] * 50, range(100), range(100), [None] * 100], night)
+    assert (list(found[3]), len(calls)) == (["x", "y"] * 50, 2)
