@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from dbb import Registry
 
 pytestmark = pytest.mark.timeout(400)
 
+TRAVEL = ("--set", "condor_file_transfer=True")
 RUN, JOB = "U_r1p01", "U_r1p01_middle_j0002"
 SAID = {f"{what} {name}" for what in ("begin", "end") for name in ("seed", *PARTS, "total")}
 # what was made, of what, by which programs; and that no row is there twice
@@ -28,10 +31,10 @@ _RUN_SECONDS = 240
 class DisturbedRun:
     """A run that has begun, whose step ``part-1-1`` waits until it may go on."""
 
-    def __init__(self, runs: SubmittedRuns, pool: PoolForTests, retries: int) -> None:
+    def __init__(self, runs: SubmittedRuns, pool: PoolForTests, *arguments: str) -> None:
         self.runs, self.pool = runs, pool
         runs.order("part-1-1", f'while [ ! -e "{runs.folder}/go" ]; do sleep 0.05; done')
-        self.submit = runs.start("submit.des", "--engine", "htcondor", "--retries", str(retries))
+        self.submit = runs.start("submit.des", "--engine", "htcondor", *arguments)
         wait_for(lambda: "begin part-1-1" in runs.told, "the step runs")
 
     def go_on(self) -> None:
@@ -70,10 +73,24 @@ def runs(in_pool: PoolForTests, sqlite_url: str, tmp_path: Path) -> SubmittedRun
 @pytest.fixture
 def run(runs: SubmittedRuns, in_pool: PoolForTests, request: pytest.FixtureRequest) -> Iterator[DisturbedRun]:
     """A run whose jobs have one try, if a test does not say more: what ends them by no fault of theirs costs none."""
-    begun = DisturbedRun(runs, in_pool, getattr(request, "param", 0))
+    begun = DisturbedRun(runs, in_pool, *getattr(request, "param", ()))
     yield begun
     if begun.submit.poll() is None:
         kill_all(begun.submit)
+
+
+@pytest.fixture
+def small_disk(in_pool: PoolForTests) -> Iterator[Path]:
+    """The disk that jobs find on the node: one of 200 kB of its own."""
+    folder = in_pool.folder / "execute"
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k,mode=755", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a disk that is full needs a small one, which only root can mount")
+    try:
+        yield folder
+        in_pool.clear()
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +119,7 @@ def test_a_pool_that_is_stopped_is_missed_by_status_and_goes_on_when_it_is_start
     assert record(run.runs) == undisturbed
 
 
+@pytest.mark.parametrize("run", [(), TRAVEL], indirect=True, ids=["shared", "travel"])
 def test_a_pool_that_crashed(run: DisturbedRun, undisturbed: dict[str, list[str]]) -> None:
     run.pool.crash()
     run.pool.start(lifeline=True)
@@ -133,7 +151,7 @@ def test_a_dagman_that_is_killed_goes_on(run: DisturbedRun, undisturbed: dict[st
     assert record(run.runs) == undisturbed
 
 
-@pytest.mark.parametrize("run", [1], indirect=True)
+@pytest.mark.parametrize("run", [("--retries", "1")], indirect=True, ids=["retry"])
 def test_a_job_that_is_killed_is_started_again(run: DisturbedRun, undisturbed: dict[str, list[str]]) -> None:
     job_file = str(run.runs.folder / RUN / "jobs" / JOB / "job.json")
     run.process("python", "run-job", job_file).kill()
@@ -186,4 +204,19 @@ def test_a_disk_that_was_full_for_a_job(runs: SubmittedRuns, undisturbed: dict[s
     runs.submit("--engine", "htcondor", "--retries", "1", "--set", f"condor_executable={python}")
     assert (runs.folder / "tried").exists()
     assert len(list((runs.folder / RUN / "jobs" / JOB).glob("run.*.log"))) == 2
+    assert record(runs) == undisturbed
+
+
+def test_a_node_with_a_full_disk_holds_jobs_until_there_is_room(
+    runs: SubmittedRuns, in_pool: PoolForTests, small_disk: Path, undisturbed: dict[str, list[str]]
+) -> None:
+    filler = small_disk / "filler"
+    with filler.open("wb") as stream:
+        assert subprocess.run(["head", "--bytes=1000000", "/dev/zero"], stdout=stream, check=False).returncode
+    submit = runs.start("submit.des", "--engine", "htcondor", *TRAVEL)
+    wait_for(lambda: "No space left on device" in runs.dbb_any("status", RUN), "the status says so", 120)
+    filler.unlink()
+    in_pool.release("true")
+    out = "".join(submit.communicate(timeout=_RUN_SECONDS))
+    assert submit.returncode == 0, out
     assert record(runs) == undisturbed
