@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dbb.errors import DbbError
 from dbb.pipeline.levels import ArchiveLevels
 from dbb.pipeline.workflow import Job
 from dbb.registry import Database
@@ -90,7 +92,8 @@ class Stages:
         """Copy no more; what came home is registered."""
         self._transfers.stop()
         if self._outputs is not None:
-            self._outputs.rest()
+            with suppress(DbbError):  # what the registry does not know lies in its place, and is found there
+                self._outputs.rest()
 
     def _is_given_up(self) -> bool:
         return is_cancelled(self._folder)

@@ -83,13 +83,12 @@ class Transfers:
     def add(self, transfers: Iterable[Transfer], *, first: bool = False) -> None:
         """Let files be copied that are not on their way yet; those that are needed `first` before all others."""
         with self._changed:
-            wanted = list(transfers)
-            new = [one for one in wanted if one.key not in self._known]
+            wanted = {one.key: one for one in transfers}
+            new = [one for key, one in wanted.items() if key not in self._known]
             self._known |= dict.fromkeys(one.key for one in new)
-            if first:
-                keys = {one.key for one in wanted}
-                ahead = [one for one in self._queue if one.key in keys]
-                self._queue = deque([*ahead, *new, *(one for one in self._queue if one.key not in keys)])
+            if first and any(self._known[key] is None for key in wanted):
+                ahead = [one for one in self._queue if one.key in wanted]
+                self._queue = deque([*ahead, *new, *(one for one in self._queue if one.key not in wanted)])
             else:
                 self._queue += new
             while len(self._threads) < min(self._at_once, len(self._queue)):
@@ -100,9 +99,13 @@ class Transfers:
 
     def wait(self, keys: Collection[Key], given_up: Callable[[], bool]) -> None:
         """Wait until files are copied or cannot be, or nobody wants them any more."""
+        left = deque(keys)
         with self._changed:
-            while any(self._known.get(key, "") is None for key in keys) and not given_up():
-                self._changed.wait(_TICK)
+            while left and not given_up():
+                while left and self._known.get(left[0], "") is not None:
+                    left.popleft()
+                if left:
+                    self._changed.wait(_TICK)
 
     def take(self, keys: Collection[Key]) -> dict[Key, str]:
         """Return why files could not be copied, or an empty text, and forget them; those under way are left out."""
