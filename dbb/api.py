@@ -17,6 +17,7 @@ from dbb.filetypes import Filetype
 from dbb.registry import Database
 from dbb.registry._tables import desfile
 from dbb.registry.archives import add_archive, archives
+from dbb.registry.explain import Explanation, explain_files
 from dbb.registry.prepared import Finish, prepare_alone, prepare_files
 from dbb.registry.relpaths import join_relpath
 from dbb.registry.select import (
@@ -299,7 +300,7 @@ class Registry(Database):
         """
         question = FileQuery(filetype, where, tuple(ids), tuple(runs), overlaps, binds=binds or {})
         kind = self.filetype(filetype)
-        order = [(self._record_column(kind, name.removeprefix("-")), name.startswith("-")) for name in order_by]
+        order = self._order(kind, order_by)
         if not runs:
             return self._records(question, order, limit)
         # which file of a data id counts is known only when all its files were seen
@@ -307,6 +308,30 @@ class Registry(Database):
         for column, falling in reversed(order):
             records.sort(key=_sort_key(column), reverse=falling)
         return records[:limit]
+
+    def explain(
+        self,
+        filetype: str,
+        *,
+        where: str | None = None,
+        ids: Sequence[str] = (),
+        runs: Sequence[str] = (),
+        overlaps: str | None = None,
+        order_by: Sequence[str] = (),
+        limit: int | None = None,
+        binds: Mapping[str, object] | None = None,
+    ) -> Explanation:
+        """Return how the database would answer `query` with the same arguments, which raises the same."""
+        question = FileQuery(filetype, where, tuple(ids), tuple(runs), overlaps, binds=binds or {})
+        kind = self.filetype(filetype)
+        order = [] if runs else self._order(kind, order_by)
+        finished = self._finish(kind, order, None if runs else limit)
+        with self.read() as conn:
+            prepared = prepare_files(self, conn, question, finish=finished)
+            return explain_files(conn, prepared, kind.keys, limited=limit is not None and not runs)
+
+    def _order(self, filetype: Filetype, order_by: Sequence[str]) -> list[tuple[str, bool]]:
+        return [(self._record_column(filetype, name.removeprefix("-")), name.startswith("-")) for name in order_by]
 
     def record_columns(self, filetype: str) -> list[str]:
         """Return the columns that `query` gives for a filetype, in order."""
@@ -321,14 +346,7 @@ class Registry(Database):
 
     def _records(self, question: FileQuery, order: Sequence[tuple[str, bool]], limit: int | None) -> list[FileRecord]:
         kind = self.filetype(question.filetype)
-        cut = None if question.runs else limit
-
-        def finish(statement: sa.Select[Any]) -> sa.Select[Any]:
-            if order:
-                statement = statement.order_by(None).order_by(*self._order_by(kind, order))
-            return statement if cut is None else statement.limit(cut)
-
-        finished = Finish((tuple(order), cut), finish)
+        finished = self._finish(kind, order, None if question.runs else limit)
         alone = prepare_alone(self, question, finish=finished)
         if alone is not None:
             with self.read_once() as conn:
@@ -337,6 +355,14 @@ class Registry(Database):
                 return _records(found, kind)
         with self.read() as conn, closing(prepare_files(self, conn, question, finish=finished).rows(conn)) as rows:
             return _records(islice(resolve(rows, kind, unique=True), limit) if question.runs else rows, kind)
+
+    def _finish(self, filetype: Filetype, order: Sequence[tuple[str, bool]], cut: int | None) -> Finish:
+        def finish(statement: sa.Select[Any]) -> sa.Select[Any]:
+            if order:
+                statement = statement.order_by(None).order_by(*self._order_by(filetype, order))
+            return statement if cut is None else statement.limit(cut)
+
+        return Finish((tuple(order), cut), finish)
 
     def _order_by(self, filetype: Filetype, order: Sequence[tuple[str, bool]]) -> Iterator[sa.UnaryExpression[Any]]:
         table = self.table(filetype)

@@ -21,9 +21,9 @@ from dbb.registry._turns import describe, run_transaction
 from dbb.registry.archives import archive_order, archives
 from dbb.registry.filetypes import StoredFiletypes, register_filetypes
 from dbb.registry.migrate import schema_row
+from dbb.registry.statistics import are_outdated, refresh
 
 T = TypeVar("T")
-_MANY = 10_000
 _MOST_KEPT = 500
 _ONE_VIEW: dict[str, Any] = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
@@ -222,9 +222,8 @@ class Database:
         return changed
 
     def optimize(self, added: int) -> None:
-        """Let the database refresh what its planner knows of table sizes, after `added` files came."""
-        if self.dialect == "postgresql" and added < _MANY:
-            return  # the server's own upkeep sees to small changes
+        """Let the database learn the sizes of tables anew where it should, after `added` files or rows came."""
         # another writer may be in the way, who will do the same when it is done
         with suppress(DBAPIError), outside_transaction(self.engine) as conn:
-            conn.exec_driver_sql("ANALYZE" if self.dialect == "postgresql" else "PRAGMA optimize=0x10002")
+            if added and are_outdated(conn, added):
+                refresh(conn)

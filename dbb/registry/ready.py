@@ -29,9 +29,9 @@ class Ready:
     flags: Sequence[int]
 
     @classmethod
-    def of(cls, statement: sa.Select[Any], dialect: sa.Dialect) -> Self:
-        """Compile a statement for a kind of database."""
-        compiled = statement.compile(dialect=dialect)
+    def of(cls, statement: sa.Select[Any], dialect: sa.Dialect, *, lists: bool = False) -> Self:
+        """Compile a statement for a kind of database; with `lists` for once, with the lists that it holds."""
+        compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": lists})
         assert isinstance(compiled, SQLCompiler)
         kinds = [column["type"] for column in statement.column_descriptions]
         flags = [place for place, kind in enumerate(kinds) if isinstance(kind, sa.Boolean)]

@@ -85,6 +85,7 @@ def test_every_option_says_what_it_is_for(path: tuple[str, ...]) -> None:
 
 
 READING = {
+    ("explain",),
     ("job",),
     ("messages",),
     ("report",),

@@ -17,6 +17,7 @@ MODULES = {
     "certify-calibrations": "calibrations",
     "check": "pipelines",
     "create": "registry",
+    "explain": "query",
     "export": "exchange",
     "harvest-repo": "harvest",
     "import": "exchange",
