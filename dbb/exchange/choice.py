@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from dbb.errors import UsageError
+from dbb.exchange.content import filled_tables
 from dbb.filetypes import Filetype
 from dbb.query.sql import UnknownNameError
 from dbb.registry import Database
@@ -161,6 +162,7 @@ def _knowing(db: Database, conn: sa.Connection, choice: Choice, done: Collection
     Those without metadata know the same names: one SELECT serves all of them.
     """
     bare: list[str] = []
+    filled = filled_tables(db, conn)
     refused: list[UnknownNameError] = []
     known = False
     for name in db.filetypes():
@@ -178,7 +180,7 @@ def _knowing(db: Database, conn: sa.Connection, choice: Choice, done: Collection
         known = True
         if filetype.table is None:
             bare, common = [name], clauses
-        else:
+        elif filetype.table in filled:
             yield _numbers(db, filetype, clauses)
     if bare:
         yield sa.select(desfile.c.id).where(desfile.c.filetype.in_(bare), *common)

@@ -19,6 +19,7 @@ _REFERENCES = {
     "pfw_attempt_id": RUN,
     "overlap_version_id": OVERLAPS,
 }
+_TOGETHER = 200  # SQLite joins 500 SELECTs at most
 _NUMBERED = {"desfile": FILE, "task": TASK, "pfw_attempt": RUN, "overlap_version": OVERLAPS}
 
 
@@ -31,6 +32,16 @@ def metadata_tables(db: Database) -> dict[str, sa.Table]:
     """Return the metadata tables of a registry by name."""
     tables = (db.table(filetype) for filetype in db.filetypes().values())
     return {table.name: table for table in tables if table is not None}
+
+
+def filled_tables(db: Database, conn: sa.Connection) -> dict[str, sa.Table]:
+    """Return the metadata tables that have rows: a camera has a hundred filetypes, and a survey files of ten."""
+    tables = metadata_tables(db)
+    some = [sa.select(sa.literal(name)).where(sa.exists(sa.select(table))) for name, table in tables.items()]
+    found: set[str] = set()
+    for start in range(0, len(some), _TOGETHER):
+        found.update(conn.scalars(sa.union_all(*some[start : start + _TOGETHER])))
+    return {name: table for name, table in tables.items() if name in found}
 
 
 def references(table: sa.Table) -> Iterator[tuple[str, str]]:

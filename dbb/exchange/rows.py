@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from dbb.exchange.choice import Choice, chosen_file, chosen_run, chosen_task
-from dbb.exchange.content import metadata_tables, own_tables
+from dbb.exchange.content import filled_tables, own_tables
 from dbb.exchange.fetch import plain
 from dbb.registry import Database
 from dbb.registry._runtables import (
@@ -49,16 +49,16 @@ _WHOLE = sa.select(chosen_run.c.id).where(chosen_run.c.whole)
 _TASKS = sa.select(chosen_task.c.id)
 
 
-def chosen_rows(db: Database, choice: Choice) -> Iterator[tuple[sa.Table, sa.Select[Any]]]:
+def chosen_rows(db: Database, conn: sa.Connection, choice: Choice) -> Iterator[tuple[sa.Table, sa.Select[Any]]]:
     """Give each table with the SELECT of its rows that are wanted, in the order of its primary key.
 
     What has no condition is wanted whole: archives, filetypes, calibrations, overlap versions, visit tags, …
     """
     conditions = _conditions()
-    conditions[overlap.name] = _overlapping(db, choice)
+    conditions[overlap.name] = _overlapping(db, conn, choice)
     for table in own_tables().values():
         yield table, _ordered(table, conditions.get(table.name, sa.true()), db.dialect)
-    for table in metadata_tables(db).values():
+    for table in filled_tables(db, conn).values():
         yield table, _ordered(table, table.c.desfile_id.in_(_FILES), db.dialect)
 
 
@@ -102,14 +102,15 @@ def _conditions() -> dict[str, _Condition]:
     }
 
 
-def _overlapping(db: Database, choice: Choice) -> _Condition:
+def _overlapping(db: Database, conn: sa.Connection, choice: Choice) -> _Condition:
     """Return the condition on overlaps that a chosen file is of their visit."""
     if choice.is_everything:
         return sa.true()
     visits: dict[tuple[str, str], sa.Select[Any]] = {}
+    filled = filled_tables(db, conn)
     for filetype in db.filetypes().values():
         table, visit = db.table(filetype), db.keys(filetype.name).visit.lower()
-        if table is not None and visit in table.c:
+        if table is not None and table.name in filled and visit in table.c:
             chosen = sa.select(table.c[visit]).where(table.c.desfile_id.in_(_FILES))
             visits[table.name, visit] = chosen
     return overlap.c.visit.in_(sa.union(*visits.values())) if visits else sa.false()

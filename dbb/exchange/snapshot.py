@@ -174,7 +174,7 @@ def _make_tables(db: Database, engine: sa.Engine) -> None:
 
 def _copy(db: Database, conn: sa.Connection, engine: sa.Engine, choice: Choice, progress: Progress | None) -> None:
     written = 0
-    for table, rows in chosen_rows(db, choice):
+    for table, rows in chosen_rows(db, conn, choice):
         names = [column.name for column in table.columns]
         if db.dialect == "sqlite":
             there = sa.table(table.name, *map(sa.column, names), schema="snapshot")
