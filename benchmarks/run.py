@@ -41,6 +41,7 @@ PARTS = (
     "plan",
     "merge",
     "writers",
+    "snapshot",
     "scaling",
 )
 PAGES = {"scaling": DOCS / "scaling.md"}
