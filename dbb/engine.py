@@ -105,6 +105,9 @@ class EngineWork(Protocol):
         same again does nothing.
         """
 
+    def ended_together(self, problems: Mapping[str, str]) -> None:
+        """Report several jobs as `ended` does, each with its problem; much cheaper than one after the other."""
+
     def is_over(self, name: str) -> bool:
         """Whether a job has been reported by `ended`, or waits in vain for one that is not done."""
 

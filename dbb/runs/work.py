@@ -130,22 +130,29 @@ class Work:
 
     def ended(self, name: str, problem: str = "") -> None:
         """Note the end of a job, and what that means for others; see `EngineWork`."""
-        if self.is_over(name):
+        self.ended_together({name: problem})
+
+    def ended_together(self, problems: Mapping[str, str]) -> None:
+        """Note the end of jobs, and what that means for others; see `EngineWork`."""
+        new = {name: problem for name, problem in problems.items() if not self.is_over(name)}
+        if not new:
             return
-        self._merge([name], final=True)
-        if problem:
-            problem = job_reason(self._db, self._writer.run, name) or problem
-            marks = {name: JobMark("failed", problem)}
-            marks |= dict.fromkeys(self._lose(name, problem), JobMark("blocked", f"job {name} is not done"))
-        else:
-            marks = dict.fromkeys(self._win(name), JobMark("ready"))
-        mark_jobs(self._db, self._writer.run, marks)
-        self._note({"job": name, "problem": problem})
-        self.say(f"{name}: {problem or 'succeeded'}", len(self._done) + len(self.problems), len(self._jobs))
+        self._merge(list(new), final=True)
+        for name, problem in new.items():
+            if problem:
+                new[name] = job_reason(self._db, self._writer.run, name) or problem
+        mark_jobs(self._db, self._writer.run, self._marks(new))
+        for name, problem in new.items():  # only now: what raises before is repeated
+            if problem:
+                self._lose(name, problem)
+            else:
+                self._win(name)
+            self._note({"job": name, "problem": problem})
+            self.say(f"{name}: {problem or 'succeeded'}", len(self._done) + len(self.problems), len(self._jobs))
         try:
-            self._writer.stages.ended([name])
+            self._writer.stages.ended(list(new))
         except DbbError as error:
-            _log.warning("outputs of %s wait for the end of the run to be copied home: %s", name, error)
+            _log.warning("outputs of %s wait for the end of the run to be copied home: %s", ", ".join(new), error)
 
     def close(self, why: str) -> None:
         """Note of jobs that were never started why they never will be, unless the run was cancelled."""
@@ -167,26 +174,37 @@ class Work:
         with (self.folder / _REPORTS).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(report) + "\n")
 
-    def _win(self, name: str) -> list[str]:
-        """Note that a job is done; return those that may begin now."""
+    def _marks(self, problems: Mapping[str, str]) -> dict[str, JobMark]:
+        """Return what the end of jobs makes of them, and of those that wait for them."""
+        marks: dict[str, JobMark] = {}
+        done = {name for name, problem in problems.items() if not problem}
+        for name, problem in problems.items():
+            if problem:
+                marks[name] = JobMark("failed", problem)
+                marks |= dict.fromkeys(self._behind(name), JobMark("blocked", f"job {name} is not done"))
+        for name in done:
+            for follower in self._followers[name]:
+                if self._open[follower] <= done and not self.is_over(follower):
+                    marks.setdefault(follower, JobMark("ready"))
+        return marks
+
+    def _behind(self, name: str) -> list[str]:
+        """Return the jobs that wait for one, and for those that wait for it."""
+        found = [name]
+        seen = {name}
+        for one in found:
+            new = [other for other in self._followers[one] if other not in seen and not self.is_over(other)]
+            found += new
+            seen.update(new)
+        return found[1:]
+
+    def _win(self, name: str) -> None:
         self._done.add(name)
-        ready = []
         for follower in self._followers[name]:
             self._open[follower].discard(name)
-            if not self._open[follower] and not self.is_over(follower):
-                ready.append(follower)
-        return ready
 
-    def _lose(self, name: str, problem: str) -> list[str]:
-        """Note that a job is not done; return those that never will begin."""
-        self.problems[name] = problem
-        lost = [name]
-        for one in lost:
-            for follower in self._followers[one]:
-                if not self.is_over(follower):
-                    self.problems[follower] = f"blocked by {name}"
-                    lost.append(follower)
-        return lost[1:]
+    def _lose(self, name: str, problem: str) -> None:
+        self.problems |= {name: problem, **dict.fromkeys(self._behind(name), f"blocked by {name}")}
 
     def _merge(self, names: Sequence[str], *, final: bool) -> None:
         folders = [folder for name in names if (folder := self._writer.path(self._jobs[name]).parent).is_dir()]

@@ -53,6 +53,9 @@ class Run:
     def ended(self, name: str, problem: str = "") -> None:
         raise NotImplementedError
 
+    def ended_together(self, problems: Mapping[str, str]) -> None:
+        raise NotImplementedError
+
     def is_over(self, name: str) -> bool:
         raise NotImplementedError
 

@@ -12,11 +12,14 @@ from dbb.errors import DbbError
 from dbb_plugins.htcondor import pool
 from dbb_plugins.htcondor.nodelog import NodeLog
 from dbb_plugins.htcondor.packing import pack
-from dbb_plugins.htcondor.places import Places
+from dbb_plugins.htcondor.places import Note, Places
 from dbb_plugins.htcondor.settings import read_settings
 from dbb_plugins.htcondor.unpacking import drop_luggage, note_lost, unpack
 
-_TICK, _LOOK, _ASK = 0.05, 1.0, 5.0
+_TICK, _LOOK, _ASK = 0.2, 1.0, 5.0
+"""Seconds between looks for notes, which come in bunches, at what runs, and at the queue."""
+_RARELY = 20
+"""Looking at what runs takes no more than a part in so many of the time."""
 _PATIENCE = 60.0
 """Seconds that jobs have to leave the queue when a run is interrupted."""
 _SAY_AGAIN = 60.0
@@ -40,7 +43,7 @@ class Attendant:
                 self._followers[name].append(job.name)
         self._nodes = NodeLog(self._places.folder / f"{work.run}.dag.nodes.log")
         self._lock = self._places.folder / f"{work.run}.dag.lock"
-        self._looked = self._asked = self._warned = float("-inf")
+        self._next_look = self._asked = self._warned = float("-inf")
 
     def prepare(self, names: Iterable[str]) -> None:
         """Get jobs ready whose turn it is, and those after them if there is nothing to run."""
@@ -102,26 +105,26 @@ class Attendant:
         notes = self._places.notes()
         known = [name for name in notes if name in self._jobs]
         fresh = [name for name in known if not self._work.is_over(name)]
-        lost = {name: self._bring_home(name) for name in fresh}
-        if len(fresh) > 1:
-            self._work.collect(fresh)  # at once, so that little is left for each
-        for name in fresh:
-            note = notes[name]
-            log = self._work.folder / "jobs" / name / f"run.{note.retry + 1}.log"
-            self._work.ended(name, f"{note.problem}; see {log}" if note.problem else lost[name])
+        self._work.ended_together({name: self._problem(name, notes[name]) for name in fresh})
         for name in known:
             self.prepare(self._followers[name])
         for name in notes:
             self._places.acknowledge(name)
         return bool(notes)
 
+    def _problem(self, name: str, note: Note) -> str:
+        lost = self._bring_home(name)
+        log = self._work.folder / "jobs" / name / f"run.{note.retry + 1}.log"
+        return f"{note.problem}; see {log}" if note.problem else lost
+
     def _is_over(self) -> bool:
         """Whether the run is over; while it is not, bring in what jobs do."""
         now = time.monotonic()
         over = all(self._work.is_over(name) for name in self._jobs)
-        if now - self._looked >= _LOOK and not over:
-            self._looked = now
+        if now >= self._next_look and not over:
             self._work.collect(self._nodes.running())
+            end = time.monotonic()
+            self._next_look = end + max(_LOOK, (end - now) * _RARELY)
         if now - self._asked < (_LOOK if over or not self._lock.exists() else _ASK):
             return False
         self._asked = now

@@ -39,8 +39,8 @@ fi
 echo "$2 $3" > "notes/$1" || exit 1
 waited=0
 while [ -e "notes/$1" ]; do
-    [ $((waited % 100)) -eq 20 ] && ./attend.sh
-    sleep 0.1
+    [ $((waited % 50)) -eq 10 ] && ./attend.sh
+    sleep 0.2
     waited=$((waited + 1))
 done
 [ "$2" -eq 0 ]
@@ -148,8 +148,9 @@ def arguments(words: Sequence[str]) -> str:
 
 
 def _config(work: EngineWork) -> str:
-    # not strict: DAGMan otherwise refuses a DAG below /tmp, or with whatever else it has a warning for
-    return f"DAGMAN_MAX_JOBS_SUBMITTED = {work.at_once}\nDAGMAN_USE_STRICT = 0\n"
+    # Not strict: DAGMan otherwise refuses a DAG below /tmp, or with whatever else it has a warning for.
+    # POST scripts only wait: what more of them tell of at once is merged at once.
+    return f"DAGMAN_MAX_JOBS_SUBMITTED = {work.at_once}\nDAGMAN_USE_STRICT = 0\nDAGMAN_MAX_POST_SCRIPTS = 100\n"
 
 
 def _node(job: EngineJob, submit_file: str, retries: int, *, must_wait: bool) -> list[str]:
