@@ -251,3 +251,12 @@ def test_what_a_cancelled_run_made_stays_near(runs: TwoArchives) -> None:
     assert "U_r1p01/made/seed.txt" in runs.places("near")
     assert '"to_home": 0' in runs.dbb("status", "U_r1p01", "--format", "json")
     assert "is over" in runs.dbb("attend", "U_r1p01", code=4)
+
+
+def test_a_campaign_names_units_whose_outputs_wait_near(runs: TwoArchives) -> None:
+    (runs.folder / "units.csv").write_text("unitname\nV\n")
+    runs.order("total", f'mv "{runs.home}" "{runs.home}.away"; touch "{runs.home}"')
+    out = runs.submit("--table", "units.csv", "--resubmit", "1", code=3)
+    assert "V of request 1: its jobs succeeded, but " in out
+    assert "'dbb attend V_r1p01' tries again" in out
+    assert "0 of 1 units succeeded, 1 did not; 1 attempt\n" in out
