@@ -65,12 +65,13 @@ WHERE = "tract = {} AND patch = '{}'"
 
 def corners(visits: int) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each visit with centre and corners of its ccds, shape (100, 10)."""
-    random_numbers = np.random.default_rng(1)
+    random_numbers, side = np.random.default_rng(1), math.sqrt(visits / 10_000)  # of the sky: as many lie on each patch
+    (west, east_end), (south, north_end) = ((side * low, side * high) for low, high in (RA, DEC))
     x, y = np.meshgrid((np.arange(10) - 4.5) * WIDTH, (np.arange(10) - 4.5) * HEIGHT)
     dx, dy = np.array([0, -1, 1, 1, -1]) * WIDTH / 2, np.array([0, -1, -1, 1, 1]) * HEIGHT / 2
     across, up = x.reshape(-1, 1) + dx, y.reshape(-1, 1) + dy
     for visit in range(visits):
-        ra, dec, turn = random_numbers.uniform((RA[0], DEC[0], 0), (RA[1], DEC[1], 2 * np.pi))
+        ra, dec, turn = random_numbers.uniform((west, south, 0), (east_end, north_end, 2 * np.pi))
         north = dec + np.sin(turn) * across + np.cos(turn) * up
         east = ra + (np.cos(turn) * across - np.sin(turn) * up) / np.cos(np.radians(dec))
         yield visit, np.stack([east % 360, north], axis=2).reshape(CCDS, 10)
