@@ -104,7 +104,11 @@ def _gave_up(waited: float, error: BaseException) -> DbbError:
 
 def _queue(connection: sa.Connection, seconds: int) -> None:
     """Wait, where others wait, until nobody else writes; as BEGIN IMMEDIATE on SQLite."""
-    settings = {"lock_timeout": f"{seconds}s", "idle_in_transaction_session_timeout": str(_FORSAKEN)}
+    settings = {
+        "lock_timeout": f"{seconds}s",
+        "idle_in_transaction_session_timeout": str(_FORSAKEN),
+        "max_parallel_workers_per_gather": "0",  # what a writer asks by key is answered before workers have started
+    }
     chosen = [sa.func.set_config(name, value, True) for name, value in settings.items()]
     connection.execute(sa.select(*chosen, sa.func.pg_advisory_xact_lock(_WRITERS)))
 

@@ -56,6 +56,7 @@ class _Known:
 
 
 _Key = tuple[str, str, str]
+_FACTS = ("id", "filetype", "filesize", "md5sum", "sha256", "pfw_attempt_id")
 
 
 def register_files(
@@ -117,23 +118,28 @@ def register_files(
 
 
 def _look_up(conn: sa.Connection, files: NewFiles, names: Collection[str]) -> dict[_Key, list[_Known]]:
-    place, dialect = file_archive_info, conn.dialect.name
-    statement = sa.select(
-        *(place.c[name] for name in ("path", "filename", "compression", "archive_name")),
-        *(desfile.c[name] for name in ("id", "filetype", "filesize", "md5sum", "sha256", "pfw_attempt_id")),
-    ).where(
-        place.c.desfile_id == desfile.c.id,
-        one_of(place.c.filename, list(names), dialect),
-        one_of(place.c.path, list(set(files.paths)), dialect),
-    )  # fmt: skip
-    there = conn.execute(statement).all()
-    wanted = set(files.keys()) if there else set()  # not only those: each name was asked for in all folders
-    found: dict[_Key, dict[int, _Known]] = {}
-    for path, filename, compression, archive, number, kind, size, md5sum, sha256, run in there:
-        if (path, filename, compression) in wanted:
-            same_path = found.setdefault((path, filename, compression), {})
-            same_path.setdefault(number, _Known(number, kind, size, md5sum, sha256, run, set())).archives.add(archive)
-    return {key: list(by_id.values()) for key, by_id in found.items()}
+    place, dialect = file_archive_info.c, conn.dialect.name
+    # not joined with desfile: a planner that expects to find thousands would read all of that, and mostly none is found
+    places = conn.execute(
+        sa.select(place.path, place.filename, place.compression, place.archive_name, place.desfile_id).where(
+            one_of(place.filename, list(names), dialect), one_of(place.path, list(set(files.paths)), dialect)
+        )
+    ).all()
+    wanted = set(files.keys()) if places else set()  # not only those: each name was asked for in all folders
+    holding: dict[int, dict[_Key, set[str]]] = {}
+    for path, filename, compression, archive, number in places:
+        if (key := (path, filename, compression)) in wanted:
+            holding.setdefault(number, {}).setdefault(key, set()).add(archive)
+    if not holding:
+        return {}
+    found: dict[_Key, list[_Known]] = {}
+    for row in conn.execute(
+        sa.select(*(desfile.c[name] for name in _FACTS)).where(one_of(desfile.c.id, list(holding), dialect))
+    ):
+        for key, archives in holding[row.id].items():
+            known = _Known(*(getattr(row, name) for name in _FACTS), archives)
+            found.setdefault(key, []).append(known)
+    return found
 
 
 def _contradiction(known: _Known, file: _Known) -> str:
