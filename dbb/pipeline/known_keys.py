@@ -38,6 +38,7 @@ KNOWN_KEYS: Mapping[str, frozenset[str]] = {
         use_home_archive_input use_home_archive_output max_transfers save_md5sum save_run_vals
         create_junk_tarball verify_files master_compression master_savefiles compression_exec compression_args
         compression_suffix compression_cleanup stop_on_fail purge_job_dir when_to_email email
+        condor_file_transfer condor_python request_memory_growth
         parsl_site parsl_partition parsl_nodes parsl_walltime parsl_options parsl_worker_init parsl_address
         """
     ),

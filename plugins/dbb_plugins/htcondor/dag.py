@@ -39,8 +39,8 @@ fi
 echo "$2 $3" > "notes/$1" || exit 1
 waited=0
 while [ -e "notes/$1" ]; do
-    [ $((waited % 50)) -eq 10 ] && ./attend.sh
-    sleep 0.2
+    [ $((waited % 25)) -eq 5 ] && ./attend.sh
+    sleep 0.4
     waited=$((waited + 1))
 done
 [ "$2" -eq 0 ]

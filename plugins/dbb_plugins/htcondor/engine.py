@@ -31,6 +31,8 @@ class HTCondorEngine(Engine):
         try:
             self.start(work)
             self.attend(work)
+        except pool.PoolError:  # of the start: HTCondor did not take it
+            raise
         except BaseException:
             Attendant(work).end_all("interrupted")
             raise
