@@ -133,12 +133,10 @@ def _look_up(conn: sa.Connection, files: NewFiles, names: Collection[str]) -> di
     if not holding:
         return {}
     found: dict[_Key, list[_Known]] = {}
-    for row in conn.execute(
-        sa.select(*(desfile.c[name] for name in _FACTS)).where(one_of(desfile.c.id, list(holding), dialect))
-    ):
-        for key, archives in holding[row.id].items():
-            known = _Known(*(getattr(row, name) for name in _FACTS), archives)
-            found.setdefault(key, []).append(known)
+    facts = sa.select(*(desfile.c[name] for name in _FACTS)).where(one_of(desfile.c.id, list(holding), dialect))
+    for number, kind, size, md5sum, sha256, run in conn.execute(facts):
+        for key, archives in holding[number].items():
+            found.setdefault(key, []).append(_Known(number, kind, size, md5sum, sha256, run, archives))
     return found
 
 
