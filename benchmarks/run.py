@@ -43,6 +43,7 @@ PARTS = (
     "merge",
     "writers",
     "snapshot",
+    "engines",
     "scaling",
 )
 PAGES = {"scaling": DOCS / "scaling.md"}

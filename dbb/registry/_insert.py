@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -127,11 +128,22 @@ def run_many(conn: sa.Connection, statement: sa.Executable, rows: Sequence[Mappi
         All its values are bound by name.
     rows
         A value for each name.
+
+    Notes
+    -----
+    A statement is compiled once: one that is used often should be made once.
     """
     if not rows:
         return
-    compiled = statement.compile(dialect=conn.dialect)  # type: ignore[attr-defined]  # every statement has it
-    if (order := compiled.positiontup) is None:
-        conn.exec_driver_sql(str(compiled), list(rows))
+    text, order = _compiled(statement, conn.dialect)
+    if order is None:
+        conn.exec_driver_sql(text, list(rows))
     else:
-        conn.exec_driver_sql(str(compiled), [tuple(row[name] for name in order) for row in rows])
+        conn.exec_driver_sql(text, [tuple(row[name] for name in order) for row in rows])
+
+
+@lru_cache(maxsize=64)
+def _compiled(statement: sa.Executable, dialect: sa.Dialect) -> tuple[str, Sequence[str] | None]:
+    """Return the text of a statement, and the names of its values in order if the driver wants them so."""
+    compiled = statement.compile(dialect=dialect)  # type: ignore[attr-defined]  # every statement has it
+    return str(compiled), compiled.positiontup

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -82,15 +83,20 @@ def _mark(conn: sa.Connection, run: str, marks: Mapping[str, JobMark]) -> None:
     if unknown:
         raise NotFoundError("job", unknown[0], hint=f"Run {attempt.run} has none of this name")
     marked = {row.id: marks[name] for name, row in jobs.items() if row.state in OPEN}
-    given: dict[str, sa.BindParameter[str]] = {name: sa.bindparam(f"new_{name}") for name in ("state", "reason")}
-    values = {**given, "status": sa.bindparam("new_status"), "end_time": sa.bindparam("new_end")}
     rows = [
         {"job": number, "new_state": mark.state, "new_reason": mark.reason, **_end(mark.state, dialect)}
         for number, mark in sorted(marked.items())
     ]
-    run_many(conn, sa.update(task).where(task.c.id == sa.bindparam("job")).values(values), rows)
+    run_many(conn, _set_mark(), rows)
     _mark_below(conn, marked)
     roll_up(conn, {row.pfw_block_task_id for row in jobs.values()}, {attempt.task}, {})
+
+
+@cache
+def _set_mark() -> sa.Update:
+    given: dict[str, sa.BindParameter[str]] = {name: sa.bindparam(f"new_{name}") for name in ("state", "reason")}
+    values = {**given, "status": sa.bindparam("new_status"), "end_time": sa.bindparam("new_end")}
+    return sa.update(task).where(task.c.id == sa.bindparam("job")).values(values)
 
 
 def _end(state: str, dialect: str) -> dict[str, object]:

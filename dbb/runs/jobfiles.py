@@ -247,9 +247,8 @@ class JobWriter:
         instances = [one for one in self._workflow.instances_of(job) if one.wrapnum not in taken.done]
         path = self.path(job)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self._content(job, instances, taken), ensure_ascii=False, indent=1)
         with new_file(path) as stream:
-            stream.write(f"{text}\n".encode())
+            stream.write(_as_text(self._content(job, instances, taken)).encode())
         return path
 
     def _left_out(self) -> dict[str, Sequence[str]]:
@@ -279,6 +278,17 @@ class JobWriter:
         }
         self.stages.localize(content)
         return content
+
+
+def _as_text(content: Mapping[str, Any]) -> str:
+    """Return JSON with a line for each key and step, which Python writes ten times faster than whole indentation."""
+
+    def text(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+    steps = ",\n".join(map(text, content["steps"]))
+    lines = [f"{text(key)}: {text(one)}" for key, one in content.items() if key != "steps"]
+    return "{\n" + ",\n".join([*lines, f'"steps": [\n{steps}\n]']) + "\n}\n"
 
 
 class _Steps:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -134,11 +134,12 @@ def merge(
 
 @dataclass(slots=True)
 class _Applied:
-    """What one transaction did: new events by file, files registered, files of jobs that no run has."""
+    """What one transaction did: new events by file, files registered, event files of no job, and those that end."""
 
     events: dict[str, int]
     files: int
     strangers: list[Head]
+    finished: Collection[str] = ()
 
 
 class _Merger:
@@ -149,6 +150,7 @@ class _Merger:
         self._chunks: list[Chunk] = []
         self._waiting = 0
         self._seen: list[str] = []
+        self._finished: set[str] = set()
         self._logs: set[str] = set()
         self._refused: dict[str, str] = {}
         self._done = Merged()
@@ -201,6 +203,7 @@ class _Merger:
             why = f"the registry has no job {head.job} of run {head.run}: was it submitted with another one?"
             self._refused[str(head.path)] = why
         self._logs |= applied.events.keys()
+        self._finished |= set(applied.finished)
         self._done = replace(self._done, events=self._done.events + sum(applied.events.values()))
         self.files += applied.files
         self._chunks, self._waiting = [], 0
@@ -224,7 +227,7 @@ class _Merger:
                 events[chunk.head.id] = sum(at > before for at, _ in chunk.events)
         files = self._write(conn, facts)
         _advance(conn, {number: merged[number] for number in events}, facts.finished)
-        return _Applied(events, files, strangers)
+        return _Applied(events, files, strangers, facts.finished & events.keys())
 
     def _preview(self) -> _Applied:
         with self._db.read() as conn:
@@ -252,8 +255,9 @@ class _Merger:
 
     def finish(self) -> None:
         """End what jobs left running that are over and did not say so."""
-        for start in range(0, len(self._seen), _HEADS):
-            some = self._seen[start : start + _HEADS]
+        open_ended = [log for log in self._seen if log not in self._finished]
+        for start in range(0, len(open_ended), _HEADS):
+            some = open_ended[start : start + _HEADS]
             lost = self._db.write(partial(_end_lost, logs=some))
             self._done = replace(self._done, lost=self._done.lost + lost)
 
@@ -290,15 +294,15 @@ def _circumstances(head: Head) -> tuple[object, ...]:
 def _advance(conn: sa.Connection, merged: dict[str, int], finished: set[str]) -> None:
     if not merged:
         return
-    statement = (
-        sa.update(event_log)
-        .where(event_log.c.id == sa.bindparam("log"))
-        .values(
-            merged=sa.bindparam("bytes"), finished=sa.or_(event_log.c.finished, sa.bindparam("over", type_=sa.Boolean))
-        )
-    )
     rows = [{"log": number, "bytes": count, "over": number in finished} for number, count in merged.items()]
-    run_many(conn, statement, rows)
+    run_many(conn, _set_merged(), rows)
+
+
+@cache
+def _set_merged() -> sa.Update:
+    over = sa.or_(event_log.c.finished, sa.bindparam("over", type_=sa.Boolean))
+    this = sa.update(event_log).where(event_log.c.id == sa.bindparam("log"))
+    return this.values(merged=sa.bindparam("bytes"), finished=over)
 
 
 def _insert_messages(conn: sa.Connection, facts: Facts) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -98,10 +99,10 @@ def begin_again(conn: sa.Connection, jobs: Sequence[JobRows]) -> None:
     conn.execute(sa.update(pfw_exec).where(mine).values(dict.fromkeys(_EXEC)))
 
 
-def write_states(conn: sa.Connection, states: Mapping[int, State]) -> None:
-    """Change tasks to what was last said of each."""
+@cache
+def _set_state() -> sa.Update:
     given: dict[str, sa.BindParameter[Any]] = {name: sa.bindparam(f"new_{name}") for name in State._fields}
-    statement = (
+    return (
         sa.update(task)
         .where(task.c.id == sa.bindparam("task"))
         .values(
@@ -113,6 +114,10 @@ def write_states(conn: sa.Connection, states: Mapping[int, State]) -> None:
             exec_host=sa.func.coalesce(sa.cast(given["host"], sa.Text), task.c.exec_host),
         )
     )
+
+
+def write_states(conn: sa.Connection, states: Mapping[int, State]) -> None:
+    """Change tasks to what was last said of each."""
     dialect = conn.dialect.name
     rows = [
         {
@@ -126,22 +131,26 @@ def write_states(conn: sa.Connection, states: Mapping[int, State]) -> None:
         }
         for number, one in sorted(states.items())
     ]
-    run_many(conn, statement, rows)
+    run_many(conn, _set_state(), rows)
 
 
-def write_execs(conn: sa.Connection, execs: Mapping[int, Mapping[str, Any]]) -> None:
-    """Note with which arguments programs ran, in which version, and what they used of the machine."""
+@cache
+def _set_exec() -> sa.Update:
     given: dict[str, Any] = {
         name: sa.func.coalesce(sa.cast(sa.bindparam(f"new_{name}"), pfw_exec.c[name].type), pfw_exec.c[name])
         for name in _EXEC
     }
-    statement = sa.update(pfw_exec).where(pfw_exec.c.task_id == sa.bindparam("task")).values(given)
+    return sa.update(pfw_exec).where(pfw_exec.c.task_id == sa.bindparam("task")).values(given)
+
+
+def write_execs(conn: sa.Connection, execs: Mapping[int, Mapping[str, Any]]) -> None:
+    """Note with which arguments programs ran, in which version, and what they used of the machine."""
     columns = [(f"new_{name}", name) for name in _EXEC]
     rows = [
         {"task": number, **{given: known.get(name) for given, name in columns}}
         for number, known in sorted(execs.items())
     ]
-    run_many(conn, statement, rows)
+    run_many(conn, _set_exec(), rows)
 
 
 def leave_behind(conn: sa.Connection, facts: Facts) -> None:
@@ -193,12 +202,16 @@ def roll_up(conn: sa.Connection, blocks: Collection[int], roots: Collection[int]
         conn.execute(sa.update(attempt_state).where(of_attempt).values(processing_state=verdict))
 
 
-def _states_below(conn: sa.Connection, tasks: Iterable[int], name: str) -> dict[int, dict[str, int]]:
+@cache
+def _select_states(name: str) -> sa.Select[Any]:
     child = task.alias("child")
     mine = sa.and_(child.c.parent_task_id == task.c.id, child.c.name == name)
-    present = [sa.exists().where(mine, child.c.state == state).label(state) for state in STATES]
+    return sa.select(task.c.id, *(sa.exists().where(mine, child.c.state == state).label(state) for state in STATES))
+
+
+def _states_below(conn: sa.Connection, tasks: Iterable[int], name: str) -> dict[int, dict[str, int]]:
     mine = one_of(task.c.id, sorted(tasks), conn.dialect.name)
-    rows = conn.execute(sa.select(task.c.id, *present).where(mine).order_by(task.c.id))
+    rows = conn.execute(_select_states(name).where(mine).order_by(task.c.id))
     return {number: dict(zip(STATES, map(int, there), strict=True)) for number, *there in rows}
 
 

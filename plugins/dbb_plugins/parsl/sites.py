@@ -115,6 +115,7 @@ class Site:
             provider=provider,
             max_workers_per_node=workers,
             cores_per_worker=0.001,  # the workers are counted already
+            poll_period=100,  # messages are taken at once anyway; what Parsl does in between costs as much as a job
             heartbeat_period=_BEAT[0],
             heartbeat_threshold=_BEAT[1],
             block_error_handler=partial(windowed_error_handler, threshold=_MOST_FAILURES),
