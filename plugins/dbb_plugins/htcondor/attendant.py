@@ -16,7 +16,7 @@ from dbb_plugins.htcondor.places import Note, Places
 from dbb_plugins.htcondor.settings import read_settings
 from dbb_plugins.htcondor.unpacking import drop_luggage, note_lost, unpack
 
-_TICK, _LOOK, _ASK = 0.2, 1.0, 5.0
+_TICK, _LOOK, _ASK = 0.2, 2.0, 5.0
 """Seconds between looks for notes, which come in bunches, at what runs, and at the queue."""
 _RARELY = 20
 """Looking at what runs takes no more than a part in so many of the time."""
@@ -50,24 +50,29 @@ class Attendant:
         ready = deque(names)
         while ready:
             name = ready.popleft()
-            if not self._is_next(name) or self._places.told(name):
+            told = self._places.told(name)
+            if not self._is_next(name) or told == "run":
                 continue
             try:
-                path = self._work.prepare(name)
+                path = self._work.prepare(name) if not told else None
                 if path is not None and self._travels:
                     pack(path)
             except (DbbError, OSError) as error:
                 self._work.ended(name, str(error))
                 continue
+            self._places.tell(name, "skip" if path is None else "run")
             if path is None:
                 self._work.ended(name)
                 ready.extend(self._followers[name])
-            self._places.tell(name, "skip" if path is None else "run")
 
     def attend(self) -> None:
         """Attend the run until no job is left that can start and DAGMan is gone."""
+        is_ready = False
         while True:
             try:
+                if not is_ready:  # another, that was killed, may have left some to be prepared
+                    self.prepare(self._jobs)
+                    is_ready = True
                 if self._work.is_cancelled:
                     self.end_all("the run was cancelled", patience=float("inf"))
                     return
@@ -77,7 +82,7 @@ class Attendant:
                     time.sleep(_TICK)
             except DbbError as error:  # the registry is away: notes wait, and so does DAGMan
                 self._warn(f"{self._work.run} waits: {error}")
-                time.sleep(_LOOK)
+                time.sleep(_ASK)
 
     def end_all(self, why: str, *, patience: float = _PATIENCE) -> None:
         """Take all jobs out of the queue, wait until they have ended, and report them."""
@@ -93,7 +98,7 @@ class Attendant:
                     asked = True
             except DbbError as error:
                 self._warn(f"the jobs of {self._work.run} could not be ended yet: {error}")
-            time.sleep(_LOOK / 4)
+            time.sleep(_TICK)
         _log.warning("jobs of %s may still be in the queue of HTCondor: end them with dbb cancel", self._work.run)
 
     def _is_next(self, name: str) -> bool:
@@ -125,7 +130,7 @@ class Attendant:
             self._work.collect(self._nodes.running())
             end = time.monotonic()
             self._next_look = end + max(_LOOK, (end - now) * _RARELY)
-        if now - self._asked < (_LOOK if over or not self._lock.exists() else _ASK):
+        if now - self._asked < (_LOOK / 2 if over or not self._lock.exists() else _ASK):
             return False
         self._asked = now
         try:
