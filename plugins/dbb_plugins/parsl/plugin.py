@@ -206,10 +206,10 @@ class _Pool:
             try:
                 path = self._work.prepare(job.name)
             except (DbbError, OSError) as error:
-                self._done(job, str(error))
+                self._done({job.name: str(error)})
                 continue
             if path is None:
-                self._done(job, "")
+                self._done({job.name: ""})
             else:
                 self._start(job, path, 1)
 
@@ -226,13 +226,14 @@ class _Pool:
     def _reap(self) -> bool:
         """Take the tries that have ended; return whether there are any."""
         over = [one for one in self._running if one.future.done() and not self._lingers(one)]
+        again = [one for one in over if one.code != 0 and one.tries <= self._work.retries and not is_held(one.log)]
+        self._done({one.job.name: one.problem for one in over if one not in again})
+        if again:
+            self._work.collect([one.job.name for one in again])
         for one in over:
             self._running.remove(one)
-            if one.code != 0 and one.tries <= self._work.retries and not is_held(one.log):
-                self._work.collect([one.job.name])
-                self._start(one.job, one.path, one.tries + 1)
-            else:
-                self._done(one.job, one.problem)
+        for one in again:
+            self._start(one.job, one.path, one.tries + 1)
         return bool(over)
 
     def _lingers(self, one: _Running) -> bool:
@@ -242,8 +243,7 @@ class _Pool:
         one.lost = one.lost or time.monotonic()
         return time.monotonic() - one.lost < _PATIENCE
 
-    def _done(self, job: EngineJob, problem: str) -> None:
-        self._work.ended(job.name, problem)
-        if not problem:
-            self._order.done(job.name)
-            self._ready.extend(self._order.get_ready())
+    def _done(self, problems: Mapping[str, str]) -> None:
+        self._work.ended_together(problems)
+        self._order.done(*(name for name, problem in problems.items() if not problem))
+        self._ready.extend(self._order.get_ready())
