@@ -2,25 +2,33 @@
 
     python benchmarks/engines.py [--size small|normal|large] [--jobs N] [--work DIR]
 
-Each engine runs the same jobs of one step, two at a time. What counts is the processor time of ``dbb submit`` itself,
-from reading the pipeline to the end of the run: planning, registering, job files, handing over, merging, marking. The
-jobs are processes of their own and do not count, nor do the workers and the interchange of Parsl.
+Each engine runs the same jobs of one step. What counts is the processor time of ``dbb submit`` itself, from reading the
+pipeline to the end of the run: planning, registering, job files, handing over, merging, marking; and with HTCondor that
+of the scripts that DAGMan runs for us. The jobs are processes of their own and do not count, nor do the workers and the
+interchange of Parsl, DAGMan and the daemons. An engine that this machine does not have is left out.
 """
 
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from part import conclude, options
 from report import Target, table
 
-ENGINES = ("local", "parsl")
+from dbb.errors import DbbError
+from dbb.runs.engines import find_engine
+from dbb_plugins.htcondor.dag import POST_SCRIPT, PRE_SCRIPT
+
+ENGINES = {"local": 2, "parsl": 2, "htcondor": 50}
+"""Jobs at once; HTCondor looks how many fit, and DAGMan tells of ends once a second."""
 LIMIT = 10.0
 """Milliseconds for each job."""
 _ONE = """
@@ -34,7 +42,7 @@ settings, engine, folder = json.loads(sys.argv[1]), sys.argv[2], Path(sys.argv[3
 with Registry.create(f"sqlite:///{folder / 'registry.db'}") as registry:
     registry.add_archive("home", str(folder / "home"))
     begun, cpu = time.perf_counter(), time.process_time()
-    done = submit(registry, Pipeline.of(settings), Submission(engine, folder / "run", at_once=2))
+    done = submit(registry, Pipeline.of(settings), Submission(engine, folder / "run", at_once=int(sys.argv[4])))
     cpu, wall = time.process_time() - cpu, time.perf_counter() - begun
     assert not done.problems, done.problems
 print(json.dumps([cpu, wall]))
@@ -65,6 +73,29 @@ def pipeline(jobs: int) -> dict[str, object]:
     }
 
 
+def scripts_each(folder: Path, scripts: int = 50) -> float:
+    """Return the milliseconds of processor time of the scripts that DAGMan runs for a job, which wait for its merge."""
+    for name in ("notes", "go"):
+        (folder / name).mkdir(parents=True)
+    for name, text in (("pre.sh", PRE_SCRIPT), ("post.sh", POST_SCRIPT)):
+        (folder / name).write_text(text)
+    before = _of_children()
+    waiting = [subprocess.Popen(["sh", "post.sh", f"j{n}", "0", "0", "0"], cwd=folder) for n in range(scripts)]
+    time.sleep(0.5)  # as long as a merge of many takes
+    for number in range(scripts):
+        (folder / "notes" / f"j{number}").unlink()
+        (folder / "go" / f"j{number}").write_text("run\n")
+    for number, process in enumerate(waiting):
+        process.wait()
+        subprocess.run(["sh", "pre.sh", f"j{number}"], cwd=folder, check=True)
+    return (_of_children() - before) / scripts * 1000
+
+
+def _of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 class Took(NamedTuple):
     """Seconds of a run: of ``dbb submit``'s processor time, and from begin to end."""
 
@@ -76,7 +107,7 @@ def measure(engine: str, jobs: int, folder: Path) -> Took:
     """Run jobs with an engine."""
     folder.mkdir()
     (folder / "home").mkdir()
-    program = [sys.executable, "-c", _ONE, json.dumps(pipeline(jobs)), engine, str(folder)]
+    program = [sys.executable, "-c", _ONE, json.dumps(pipeline(jobs)), engine, str(folder), str(ENGINES[engine])]
     done = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True)
     return Took(*json.loads(done.stdout.splitlines()[-1]))
 
@@ -89,9 +120,16 @@ def main() -> None:
     rows, held = [], []
     try:
         for engine in ENGINES:
+            try:
+                find_engine(engine).check({}, folder)
+            except DbbError as error:
+                print(f"{engine} is left out: {error}")
+                continue
             few, many = (measure(engine, jobs, folder / f"{engine}-{jobs}") for jobs in (first, given.jobs))
             each = (many.cpu - few.cpu) / (given.jobs - first) * 1000
-            rows.append([engine, f"{each:.1f}", f"{few.cpu - first * each / 1000:.2f}", f"{many.wall:.0f}"])
+            itself = few.cpu - first * each / 1000
+            each += scripts_each(folder / "scripts") if engine == "htcondor" else 0
+            rows.append([engine, f"{each:.1f}", f"{itself:.2f}", f"{many.wall:.0f}"])
             held.append(Target(f"{engine}: dbb submit, for each job", each, LIMIT, unit="ms"))
     finally:
         shutil.rmtree(folder)

@@ -22,14 +22,14 @@ _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 _MOST_NAME, _MOST_GROWTH = 60, 100
 _SAID = ("project", "campaign", "pipeline", "operator")
 
-_PRE = f"""#!/bin/sh
+PRE_SCRIPT = f"""#!/bin/sh
 # Whether the job $1 may start: its file was written when all that it waits for was over.
 [ -e "go/$1" ] || exit 1
 read -r what < "go/$1"
 [ "$what" = skip ] && exit {SKIP}
 exit 0
 """
-_POST = """#!/bin/sh
+POST_SCRIPT = """#!/bin/sh
 # The job $1 ended with status $2 at its try $3 of 0 to $4. Whoever attends the run is left a note of a job's last try;
 # when the note is gone, the registry has all, and files are written for the jobs that wait for this one.
 if [ "$2" -ne 0 ] && [ "$3" -lt "$4" ]; then
@@ -116,8 +116,8 @@ def render(work: EngineWork, settings: CondorSettings, skipped: Collection[str],
         dag: "\n".join(lines) + "\n",
         **kinds.texts,
         "dagman.config": _config(work),
-        "pre.sh": _PRE,
-        "post.sh": _POST,
+        "pre.sh": PRE_SCRIPT,
+        "post.sh": POST_SCRIPT,
         "attend.sh": _ATTEND.format(registry=shlex.quote(work.registry), command=shlex.join(work.attendant())),
     }
     if settings.transfers:
