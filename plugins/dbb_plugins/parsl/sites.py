@@ -38,6 +38,8 @@ _MOST_FAILURES = 3
 """So many blocks of workers in a row that come to nothing end the run."""
 _POOL = "parsl.executors.high_throughput.process_worker_pool"
 # What a pool that was killed leaves behind is in its process group.
+# A pool that has not met the interchange yet when dbb submit is killed waits for it for ever.
+_SUBMIT_GUARD = "(while kill -0 PID 2>/dev/null; do sleep 2; done; kill 0) >/dev/null 2>&1 &"
 _POOL_GUARD = "|| (code=$?; [ $code -lt 128 ] || kill 0; exit $code)"
 
 
@@ -265,4 +267,5 @@ def _tame(executor: object) -> None:
     if program == "process_worker_pool.py":  # which the PATH need not have
         executor.launch_cmd = f"{shlex.quote(sys.executable)} -m {_POOL} {arguments}"
         if isinstance(executor.provider, LocalProvider):
-            executor.launch_cmd += f" {_POOL_GUARD}"
+            watch = _SUBMIT_GUARD.replace("PID", str(os.getpid()))
+            executor.launch_cmd = f"{watch} {executor.launch_cmd} {_POOL_GUARD}"
