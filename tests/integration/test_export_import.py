@@ -526,8 +526,9 @@ def test_a_killed_import_leaves_all_or_nothing(registry_url: str, tmp_path: Path
     with Registry.create(registry_url) as target:
         url = target.engine.url.render_as_string(hide_password=False)
         before, dice, killed = contents(target), random.Random(6), 0
-        for _ in range(8):
-            code = kill(["import", str(tmp_path / "out"), "--registry", url], lambda: True, 0.5 + 1.5 * dice.random())
+        for step in range(1, 20):  # later and later, until one is through
+            delay = 0.15 * (step + dice.random())
+            code = kill(["import", str(tmp_path / "out"), "--registry", url], lambda: True, delay)
             if code == 0:
                 break
             killed += 1

@@ -177,11 +177,11 @@ def test_inputs_come_from_a_web_server(runs: TwoArchives) -> None:
 
 
 def test_home_may_be_a_bucket(runs: TwoArchives, s3_client: Any) -> None:
-    s3_client.create_bucket(Bucket="survey")
-    s3_client.upload_file(str(runs.home / RAW), "survey", f"home/{RAW}")
-    runs.move_home("s3://survey/home")
+    s3_client.create_bucket(Bucket="custody")
+    s3_client.upload_file(str(runs.home / RAW), "custody", f"home/{RAW}")
+    runs.move_home("s3://custody/home")
     runs.submit("--jobs", "2")
-    keys = {one["Key"] for one in s3_client.list_objects_v2(Bucket="survey")["Contents"]}
+    keys = {one["Key"] for one in s3_client.list_objects_v2(Bucket="custody")["Contents"]}
     assert keys == {f"home/{path}" for path in (RAW, *outputs())}
     assert runs.places("home") == runs.places("near") == files(runs.near) == {RAW, *outputs()}
     runs.dbb("verify", "--archive", "home", "--checksums")

@@ -93,17 +93,17 @@ def test_copies_that_are_killed_leave_whole_files_or_none(tmp_path: Path, away: 
     source, target = tmp_path / "home", tmp_path / "near"
     (source / "raw").mkdir(parents=True)
     content = random.Random(3).randbytes(256 << 10)
-    for number in range(120):
+    for number in range(300):
         (source / f"raw/{number}.dat").write_bytes(content)
     md5sum, seed = hashlib.md5(content, usedforsecurity=False).hexdigest(), random.Random(11)
     with served(source) as (url, _):
         root = url if away else f"file://{source}"
-        command = [sys.executable, "-c", _COPY, root, f"file://{target}", "120", md5sum, str(len(content))]
+        command = [sys.executable, "-c", _COPY, root, f"file://{target}", "300", md5sum, str(len(content))]
         killed = 0
         for _ in range(8):
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             wait_for(lambda: any(target.rglob("copy")) or process.poll() is not None)  # noqa: B023
-            time.sleep(seed.uniform(0, 0.15))
+            time.sleep(seed.uniform(0, 0.15 if away else 0.03))
             if process.poll() is None:
                 killed += 1
                 process.kill()
@@ -111,7 +111,7 @@ def test_copies_that_are_killed_leave_whole_files_or_none(tmp_path: Path, away: 
             assert all(path.read_bytes() == content for path in (target / "raw").glob("*"))
         assert killed
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "['']\n"
-    assert files(target) == {f"raw/{number}.dat" for number in range(120)}
+    assert files(target) == {f"raw/{number}.dat" for number in range(300)}
     assert [path.name for path in target.iterdir()] == ["raw"]  # what the killed ones had in hand is swept
 
 
