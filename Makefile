@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 GEN3 := .venv-gen3
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo demo-hsc pool slurm test lint format bench bench-gen3 bench-large bench-check wheel clean
+.PHONY: help setup demo demo-hsc pool slurm test test-long lint format bench bench-gen3 bench-large bench-check wheel clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,7 +18,8 @@ help:
 	@echo 'make demo-hsc    the run of DMTN-050 with simulated HSC images: a few minutes, in build/demo-hsc'
 	@echo 'make pool        start a personal HTCondor pool in build/pool: docs/engines.md'
 	@echo 'make slurm       start a Slurm of one node in build/slurm'
-	@echo 'make test        run all tests, JOBS=$(JOBS) at a time'
+	@echo 'make test        run the tests, JOBS=$(JOBS) at a time'
+	@echo 'make test-long   run those that it leaves out: contracts of engines in further settings'
 	@echo 'make lint        check style, format, types and the direction of imports'
 	@echo 'make format      format the code and mend what ruff can mend'
 	@echo 'make bench       measure everything and bring docs/benchmarks.md up to date'
@@ -55,7 +56,10 @@ slurm: $(READY)
 	$(BIN)/python examples/engines/slurm_cluster.py start build/slurm
 
 test: $(READY)
-	$(BIN)/pytest --numprocesses $(JOBS)
+	$(BIN)/pytest --numprocesses $(JOBS) -m 'not long'
+
+test-long: $(READY)
+	$(BIN)/pytest --numprocesses $(JOBS) -m long
 
 lint: $(READY)
 	$(BIN)/ruff check

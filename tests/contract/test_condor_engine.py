@@ -21,6 +21,7 @@ class TestHTCondor(EngineContract):
         return HTCondorEngine()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("in_pool")
 class TestWithoutASharedFileSystem(EngineContract):
     """Programs and what they tell lie on one machine here; the files of jobs travel."""

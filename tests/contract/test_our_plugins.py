@@ -260,6 +260,7 @@ class TestParslEngine(EngineContract):
         return ParslEngine()
 
 
+@pytest.mark.long
 class TestParslThroughSlurm(EngineContract):
     @pytest.fixture
     def engine(self, slurm: SlurmCluster, monkeypatch: pytest.MonkeyPatch) -> Engine:
