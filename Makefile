@@ -19,7 +19,7 @@ help:
 	@echo 'make pool        start a personal HTCondor pool in build/pool: docs/engines.md'
 	@echo 'make slurm       start a Slurm of one node in build/slurm'
 	@echo 'make test        run the tests, JOBS=$(JOBS) at a time'
-	@echo 'make test-long   run those that it leaves out: contracts of engines in further settings'
+	@echo 'make test-long   run those that it leaves out: batch systems with faults and in further settings'
 	@echo 'make lint        check style, format, types and the direction of imports'
 	@echo 'make format      format the code and mend what ruff can mend'
 	@echo 'make bench       measure everything and bring docs/benchmarks.md up to date'

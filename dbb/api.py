@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from dbb import exchange, ingest
+from dbb import ingest
 from dbb.errors import NotFoundError
 from dbb.filetypes import Filetype
 from dbb.registry import Database
@@ -220,16 +220,22 @@ class Registry(Database):
         dry_run: bool = False,
     ) -> Snapshot:
         """Write what is chosen of the registry to an SQLite file; see `dbb.exchange.write_snapshot`."""
-        choice = exchange.Choice(where, tuple(filetypes), tuple(runs), overlaps)
-        return exchange.write_snapshot(self, path, choice, dry_run=dry_run)
+        from dbb.exchange import Choice, write_snapshot  # here and below: few programs need it
+
+        choice = Choice(where, tuple(filetypes), tuple(runs), overlaps)
+        return write_snapshot(self, path, choice, dry_run=dry_run)
 
     def export(self, folder: str | os.PathLike[str], *, dry_run: bool = False) -> Exported:
         """Write all of the registry to a folder of Parquet files; see `dbb.exchange.export_registry`."""
-        return exchange.export_registry(self, folder, dry_run=dry_run)
+        from dbb.exchange import export_registry
+
+        return export_registry(self, folder, dry_run=dry_run)
 
     def import_folder(self, folder: str | os.PathLike[str], *, dry_run: bool = False) -> Imported:
         """Bring what `export` wrote into the registry; see `dbb.exchange.import_folder`."""
-        return exchange.import_folder(self, folder, dry_run=dry_run)
+        from dbb.exchange import import_folder
+
+        return import_folder(self, folder, dry_run=dry_run)
 
     def overlaps_used(
         self,

@@ -214,6 +214,7 @@ def test_a_registry_that_is_away_is_waited_for(small: Campaigns) -> None:
     assert small.told.count("begin U1-a") == 1
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_runs_in_a_batch_system_outlive_all_that_watched_them_and_are_waited_for(
     small: Campaigns, in_pool: PoolForTests

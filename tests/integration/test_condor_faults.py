@@ -109,6 +109,7 @@ def record(runs: SubmittedRuns) -> dict[str, list[str]]:
     return {name: sorted(str(row).replace(str(runs.folder), "FOLDER") for row in told[name]) for name in TABLES}
 
 
+@pytest.mark.long
 def test_a_pool_that_is_stopped_is_missed_by_status_and_goes_on_when_it_is_started(
     run: DisturbedRun, undisturbed: dict[str, list[str]]
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_pool_that_is_stopped_is_missed_by_status_and_goes_on_when_it_is_start
     assert record(run.runs) == undisturbed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("run", [(), TRAVEL], indirect=True, ids=["shared", "travel"])
 def test_a_pool_that_crashed(run: DisturbedRun, undisturbed: dict[str, list[str]]) -> None:
     run.pool.crash()
@@ -127,6 +129,7 @@ def test_a_pool_that_crashed(run: DisturbedRun, undisturbed: dict[str, list[str]
     assert record(run.runs) == undisturbed
 
 
+@pytest.mark.long
 def test_a_machine_that_crashed(run: DisturbedRun, undisturbed: dict[str, list[str]]) -> None:
     kill_all(run.submit)
     run.pool.crash()
@@ -137,6 +140,7 @@ def test_a_machine_that_crashed(run: DisturbedRun, undisturbed: dict[str, list[s
     assert record(run.runs) == undisturbed
 
 
+@pytest.mark.long
 def test_a_schedd_that_is_killed_finds_its_jobs_again(run: DisturbedRun, undisturbed: dict[str, list[str]]) -> None:
     run.process("condor_schedd").kill()
     run.ends_well()
@@ -151,6 +155,7 @@ def test_a_dagman_that_is_killed_goes_on(run: DisturbedRun, undisturbed: dict[st
     assert record(run.runs) == undisturbed
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("run", [("--retries", "1")], indirect=True, ids=["retry"])
 def test_a_job_that_is_killed_is_started_again(run: DisturbedRun, undisturbed: dict[str, list[str]]) -> None:
     job_file = str(run.runs.folder / RUN / "jobs" / JOB / "job.json")
@@ -160,6 +165,7 @@ def test_a_job_that_is_killed_is_started_again(run: DisturbedRun, undisturbed: d
     assert record(run.runs) == undisturbed
 
 
+@pytest.mark.long
 def test_a_job_that_is_held_goes_on_when_it_is_released(run: DisturbedRun, undisturbed: dict[str, list[str]]) -> None:
     ours = f'dbb_job == "{JOB}"'
     run.pool.hold(ours)
@@ -193,6 +199,7 @@ def test_a_schedd_that_does_not_answer_is_told_by_status(run: DisturbedRun, undi
     assert record(run.runs) == undisturbed
 
 
+@pytest.mark.long
 def test_a_disk_that_was_full_for_a_job(runs: SubmittedRuns, undisturbed: dict[str, list[str]]) -> None:
     python = runs.folder / "python"  # no file may have more than 1 kB at the first try of one job
     python.write_text(
@@ -206,6 +213,7 @@ def test_a_disk_that_was_full_for_a_job(runs: SubmittedRuns, undisturbed: dict[s
     assert record(runs) == undisturbed
 
 
+@pytest.mark.long
 def test_a_node_with_a_full_disk_holds_jobs_until_there_is_room(
     runs: SubmittedRuns, in_pool: PoolForTests, small_disk: Path, undisturbed: dict[str, list[str]]
 ) -> None:

@@ -53,6 +53,7 @@ def test_a_detached_run_that_nobody_attends_is_attended_by_itself(waiting: Submi
     assert set(waiting.states().values()) == {"succeeded"}
 
 
+@pytest.mark.long
 def test_a_run_goes_on_when_dbb_submit_is_killed(runs: SubmittedRuns) -> None:
     runs.order("seed", f'while [ ! -e "{runs.folder}/go" ]; do sleep 0.05; done')
     submit = runs.start(*SUBMIT)
@@ -76,6 +77,7 @@ def test_the_state_of_the_queue_is_shown_where_it_differs(waiting: SubmittedRuns
     assert "queue" not in waiting.dbb("status", RUN)
 
 
+@pytest.mark.long
 def test_a_queue_that_does_not_answer_is_told_in_words(waiting: SubmittedRuns, in_pool: PoolForTests) -> None:
     in_pool.stop()
     assert "HTCondor cannot be used" in rows_of(waiting, "status", RUN)[0]["queue"]
@@ -94,6 +96,7 @@ def test_a_detached_run_is_cancelled(waiting: SubmittedRuns, in_pool: PoolForTes
     assert waiting.told == ["begin seed"]
 
 
+@pytest.mark.long
 def test_a_run_whose_dag_is_removed_by_hand_is_over_and_resumed(waiting: SubmittedRuns, in_pool: PoolForTests) -> None:
     in_pool.run("condor_rm", "-constraint", f'dbb_run == "{RUN}"')
     assert "ended by signal SIGTERM" in waiting.dbb("attend", RUN, code=3)
@@ -102,6 +105,7 @@ def test_a_run_whose_dag_is_removed_by_hand_is_over_and_resumed(waiting: Submitt
     assert "4 of 4 jobs succeeded" in waiting.dbb("submit", "--resume", RUN, "--engine", "htcondor", "--jobs", "4")
 
 
+@pytest.mark.long
 def test_a_removed_dag_goes_on_when_it_is_submitted_again_by_hand(runs: SubmittedRuns, in_pool: PoolForTests) -> None:
     runs.order("part-1-1", f'while [ ! -e "{runs.folder}/go" ]; do sleep 0.05; done')
     attendant = runs.start(*SUBMIT)

@@ -155,7 +155,7 @@ def test_a_merge_that_is_killed_again_and_again_ends_as_one_that_was_not(
     assert (done.stderr, done.returncode) == ("", 0)
     merged, total = [int(line) for line in done.stdout.split()], sum(map(len, written.values()))
     assert merged == sorted(merged)
-    assert len({some for some in merged if 0 < some < total}) > 3, "no kill came in the middle"
+    assert len({some for some in merged if 0 < some < total}) > 1, "no kill came in the middle"
     merge(registry, [tmp_path / "RUN"])
     assert told(registry) == expected
 

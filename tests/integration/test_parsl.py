@@ -86,6 +86,7 @@ def test_a_worker_that_is_killed_is_a_failed_try_and_takes_its_job_along(runs: S
     assert len(runs.made()) == 9
 
 
+@pytest.mark.long
 def test_a_worker_that_is_lost_for_good_fails_the_job_and_says_so(runs: SubmittedRuns) -> None:
     runs.order("part-1-1", f"kill -9 {_WORKER}; sleep 5")
     out = finish(start(runs), code=3)
@@ -95,6 +96,7 @@ def test_a_worker_that_is_lost_for_good_fails_the_job_and_says_so(runs: Submitte
     assert runs.states()["total"] == "blocked"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_a_pool_of_workers_that_is_killed_is_a_failed_try_and_there_is_a_new_one(runs: SubmittedRuns) -> None:
     wait_in(runs, "seed", f"kill -9 {_MANAGER};")
@@ -262,6 +264,7 @@ def test_parsl_refuses_a_folder_whose_name_its_scripts_cannot_hold(runs: Submitt
     assert "--workdir" in out
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_slurm_job_that_is_cancelled_on_a_drained_node_is_a_failed_try(
     runs: SubmittedRuns, cluster: SlurmCluster
