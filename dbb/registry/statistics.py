@@ -8,10 +8,7 @@ from dbb.registry._tables import desfile
 
 _FEW = 1_000  # any plan is good for so few files
 _GROWN = 2  # and stays good until there are so many times as many
-_MANY, _PART = (
-    10_000,
-    10,
-)  # or until so many come at once, which are a tenth of all: they may be of a type that had none
+_MANY, _PART = 10_000, 10  # or until so many come at once that are a tenth of all: they may be of a new type
 _SAMPLE = 1_000  # entries of each index that SQLite looks at, whatever its length
 
 

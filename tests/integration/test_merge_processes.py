@@ -55,7 +55,7 @@ import json, os, random, signal, sys, time
 import psycopg, sqlalchemy.dialects.postgresql, sqlalchemy.dialects.sqlite
 from dbb import Registry
 from dbb.runs import merge as module
-module.BATCH = 20
+module.BATCH = 5
 dice = random.Random(5)
 for number in range(20):
     child = os.fork()
@@ -155,7 +155,7 @@ def test_a_merge_that_is_killed_again_and_again_ends_as_one_that_was_not(
     assert (done.stderr, done.returncode) == ("", 0)
     merged, total = [int(line) for line in done.stdout.split()], sum(map(len, written.values()))
     assert merged == sorted(merged)
-    assert len({some for some in merged if 0 < some < total}) > 1, "no kill came in the middle"
+    assert len({some for some in merged if 0 < some < total}) > 3, "no kill came in the middle"
     merge(registry, [tmp_path / "RUN"])
     assert told(registry) == expected
 

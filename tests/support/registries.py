@@ -44,12 +44,13 @@ def execute(registry: Registry, statement: str) -> None:
 
 
 @contextmanager
-def statements(registry: Registry) -> Iterator[list[str]]:
-    """Yield a list that gets every statement sent meanwhile."""
+def statements(registry: Registry, *, in_transactions: bool = False) -> Iterator[list[str]]:
+    """Yield a list that gets every statement sent meanwhile; or those in transactions, which statistics are not."""
     sent: list[str] = []
 
     def note(conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        sent.append(statement)
+        if not (in_transactions and conn.get_execution_options().get("dbb_no_transaction")):
+            sent.append(statement)
 
     sa.event.listen(registry.engine, "before_cursor_execute", note)
     try:
