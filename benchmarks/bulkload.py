@@ -25,11 +25,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from measure import Cost, run
 from part import conclude, filled, parser_of
+from postgres import run_postgres
 from report import Bar, Target, table
 from survey import Template, stamped_columns, write_parquet
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
-from throwaway_postgres import run_postgres
 
 from dbb import Registry
 from dbb.ingest.tables import BATCH

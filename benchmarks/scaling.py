@@ -69,10 +69,10 @@ def calexps(path: Path, first_visit: int, visits: int, run: str) -> Path:
     return path
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[..., object], *what: object, **how: object) -> float:
     """Return what a call takes."""
     began = time.perf_counter()
-    work()
+    work(*what, **how)
     return time.perf_counter() - began
 
 
@@ -88,7 +88,7 @@ def grow(folder: Path, sizes: Iterable[int]) -> list[Stage]:
                 visits = min(VISITS_OF_A_RUN, (size - files) // CCDS)
                 table_file = calexps(folder / "run.parquet", 900_000, visits, f"r1p{attempt:04d}")
                 run = f"U_r1p{attempt:04d}"
-                last = seconds(lambda: registry.ingest_table(table_file, filetype="calexp", archive="home", run=run))  # noqa: B023  # called here
+                last = seconds(registry.ingest_table, table_file, filetype="calexp", archive="home", run=run)
                 files += visits * CCDS
             stages.append(measure(registry, folder, files, last / (visits * CCDS), attempt))
     return stages
@@ -100,12 +100,12 @@ def measure(registry: Registry, folder: Path, files: int, load: float, attempts:
     for number, outputs in enumerate([OUTPUTS, FEW] * 5, 1):
         run = f"J{files}_r2p{number:02d}"
         rows = calexps(folder / "job.parquet", 900_000 + 10 * number, outputs // CCDS, run)
-        jobs[outputs].append(seconds(lambda: registry.ingest_table(rows, filetype="calexp", archive="home", run=run)))  # noqa: B023  # called here
+        jobs[outputs].append(seconds(registry.ingest_table, rows, filetype="calexp", archive="home", run=run))
     questions = []
     chance = random.Random(files)
     for _ in range(20):
         visit, run = 900_000 + chance.randrange(VISITS_OF_A_RUN // 2), f"U_r1p{chance.randint(1, attempts):04d}"
-        questions.append(seconds(lambda: registry.query("calexp", where=f"visit = {visit}", runs=[run])))  # noqa: B023  # called here
+        questions.append(seconds(registry.query, "calexp", where=f"visit = {visit}", runs=[run]))
     path = folder / "registry.db"
     with sqlite3.connect(path) as db:
         used = "SELECT sum(pgsize), sum(ncell) FROM dbstat WHERE name = 'ix_desfile_filename'"

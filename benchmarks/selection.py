@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sqlite3
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,18 +18,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from part import conclude, filled, parser_of
+from postgres import run_postgres
 from report import Bar, Target, ratio, table
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "support"))
-
-from throwaway_postgres import run_postgres  # noqa: E402  # found by the line above
-
-from dbb import Registry  # noqa: E402
-from dbb.butler import InputSpec, RepoSpec, plan_repo  # noqa: E402
-from dbb.registry.prepared import prepare_files  # noqa: E402
-from dbb.registry.ready import Ready  # noqa: E402
-from dbb.registry.select import FileQuery  # noqa: E402
+from dbb import Registry
+from dbb.butler import InputSpec, RepoSpec, plan_repo
+from dbb.registry.prepared import prepare_files
+from dbb.registry.ready import Ready
+from dbb.registry.select import FileQuery
 
 CCDS, FIRST_VISIT, RUNS, TENTH = 112, 900_000, 100, 10
 WANTED = 100

@@ -28,11 +28,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from measure import run as run_measured
 from part import conclude, filled, parser_of
+from postgres import run_postgres
 from report import Bar, Target, table
 from scaling import CCDS, calexps
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
-from throwaway_postgres import run_postgres
 
 from dbb import Registry
 
@@ -64,7 +62,7 @@ def schema(path: Path) -> tuple[list[str], list[str]]:
     with closing(sqlite3.connect(path)) as db:
         asked = "SELECT type, sql FROM sqlite_master WHERE tbl_name IN (?, ?, ?) AND sql IS NOT NULL"
         found = db.execute(asked, TABLES).fetchall()
-    return tuple([sql for kind, sql in found if kind == wanted] for wanted in ("table", "index"))  # type: ignore[return-value]
+    return [sql for kind, sql in found if kind == "table"], [sql for kind, sql in found if kind == "index"]
 
 
 def new_file(path: Path, made_like: Path) -> sqlite3.Connection:
@@ -136,7 +134,10 @@ class Floors:
             columns = pa.schema([(row[1], kinds.get(row[2], pa.int64())) for row in about])
             with pq.ParquetWriter(folder / f"{name}.parquet", columns, compression="zstd") as writer:
                 for rows in self._rows(name):
-                    arrays = [pa.array(values, kind) for values, kind in zip(zip(*rows), columns.types)]  # noqa: B905
+                    arrays = [
+                        pa.array(values, kind)
+                        for values, kind in zip(zip(*rows, strict=True), columns.types, strict=True)
+                    ]
                     writer.write_batch(pa.record_batch(arrays, schema=columns))
 
     def import_(self) -> None:
@@ -149,7 +150,7 @@ class Floors:
             for name in TABLES:
                 for batch in pq.ParquetFile(self.folder / "floor" / f"{name}.parquet").iter_batches(20_000):
                     marks = ", ".join("?" * batch.num_columns)
-                    rows = zip(*(column.to_pylist() for column in batch.columns))  # noqa: B905
+                    rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
                     db.executemany(f"INSERT INTO {name} VALUES ({marks})", rows)
             db.execute("COMMIT")
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -20,10 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from part import conclude, filled, parser_of
+from postgres import run_postgres
 from report import Target, table
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
-from throwaway_postgres import run_postgres
 
 from dbb import Registry
 

@@ -115,8 +115,6 @@ class FileRecord:
     def __eq__(self, other: object) -> bool:
         return self.as_dict() == other.as_dict() if isinstance(other, FileRecord) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # as for all that is equal by values that need not be hashable
-
     def __repr__(self) -> str:
         return f"FileRecord({', '.join(f'{name}={value!r}' for name, value in self.as_dict().items())})"
 

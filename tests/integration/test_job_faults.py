@@ -101,7 +101,7 @@ def test_a_job_killed_at_any_moment_leaves_a_true_record_and_runs_again(tmp_path
     whole = {f"r11p95/{number}": str(number).encode() * 3_000_000 for number in (1, 2, 3, 4)}
     for number in range(1, 21):
         job = start_dbb("run-job", path, "--try", number)
-        wait_for(lambda number=number: path.with_name(f"events.{number}.jsonl").exists())  # type: ignore[misc]
+        wait_for(lambda number=number: path.with_name(f"events.{number}.jsonl").exists())
         time.sleep(seed.uniform(0, 0.35))
         job.kill()
         job.communicate()

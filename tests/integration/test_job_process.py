@@ -17,7 +17,7 @@ from dbb.jobs.process import Ended, Limits, Stopper, run_process
 
 def run_sh(folder: Path, script: str, limits: Limits | None = None, **more: object) -> tuple[Ended, bytes]:
     taken: list[bytes] = []
-    ended = run_process(["sh", "-c", script], taken.append, folder=folder, limits=limits, **more)  # type: ignore[arg-type]
+    ended = run_process(["sh", "-c", script], taken.append, folder=folder, limits=limits, **more)
     return ended, b"".join(taken)
 
 

@@ -80,7 +80,7 @@ def _plain(value: object) -> object:
 
 
 def seconds(value: object) -> float:
-    return float(getattr(value, "total_seconds", lambda: value)())  # type: ignore[arg-type]
+    return float(getattr(value, "total_seconds", lambda: value)())
 
 
 def test_the_queries_of_the_note_are_answered(registry: Registry, workflow: Workflow, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_runs_choose_files_of_runs_and_let_others_pass(registry: Registry, path:
 def test_nothing_in_a_snapshot_refers_to_what_is_not_there(
     registry: Registry, path: Path, choice: dict[str, object]
 ) -> None:
-    registry.snapshot(path, **choice)  # type: ignore[arg-type]
+    registry.snapshot(path, **choice)
     assert select(path, "pragma integrity_check") == [("ok",)]
     assert select(path, "pragma foreign_key_check") == []
     made = "select count(*) from desfile where wgb_task_id is not null and wgb_task_id not in (select id from task)"
@@ -166,7 +166,7 @@ def test_what_cannot_be_understood_is_refused_before_anything_is_written(registr
         ({"where": "tract = 0", "overlaps": "none"}, NotFoundError),
     ):
         with pytest.raises(error):
-            registry.snapshot(path, **choice)  # type: ignore[arg-type]
+            registry.snapshot(path, **choice)
     path.write_text("mine")
     with pytest.raises(ConflictError, match="exists"):
         registry.snapshot(path)

@@ -100,7 +100,7 @@ def test_a_run_that_was_killed_at_any_moment_is_resumed_to_the_same_end(
     seed = random.Random(55)
     submit = small.start("submit.des", "--jobs", "2")
     for number in range(1, 6):
-        wait_for(lambda number=number: (small.folder / f"U_r1p{number:02d}").exists())  # type: ignore[misc]
+        wait_for(lambda number=number: (small.folder / f"U_r1p{number:02d}").exists())
         time.sleep(seed.uniform(0, 0.6))
         kill_all(submit)
         submit = small.start("--resume", f"U_r1p{number:02d}", "--jobs", "2")

@@ -65,7 +65,7 @@ def test_the_step_that_makes_the_repository_counts_as_a_module(registry: Registr
 
 def test_a_step_whose_input_the_repository_lacks_fails(registry: Registry, tmp_path: Path) -> None:
     modules = {"warp": make_warps(CALEXPS)}
-    modules["warp"]["exec_1"]["cmdline"]["reads"] = "src"  # type: ignore[index]
+    modules["warp"]["exec_1"]["cmdline"]["reads"] = "src"
     done = submit(registry, pipeline(tmp_path, modules), Submission(folder=tmp_path / "run"))
     (problem,) = done.problems.values()
     assert re.fullmatch("step 1: .* ended with exit status 1", problem)

@@ -32,7 +32,7 @@ def test_a_run_that_was_killed_at_any_moment_ends_with_all_at_home(registry_url:
     seed = random.Random(7)
     submit = runs.start("submit.des", "--jobs", "2")
     for number in range(1, 5):
-        wait_for(lambda number=number: (runs.folder / f"U_r1p{number:02d}").exists())  # type: ignore[misc]
+        wait_for(lambda number=number: (runs.folder / f"U_r1p{number:02d}").exists())
         time.sleep(seed.uniform(0, 2.5))
         kill_all(submit)
         submit = runs.start("--resume", f"U_r1p{number:02d}", "--jobs", "2")
@@ -102,7 +102,7 @@ def test_copies_that_are_killed_leave_whole_files_or_none(tmp_path: Path, away: 
         killed = 0
         for _ in range(8):
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-            wait_for(lambda: any(target.rglob("copy")) or process.poll() is not None)  # noqa: B023
+            wait_for(lambda: any(target.rglob("copy")) or process.poll() is not None)  # noqa: B023  # called before the loop goes on
             time.sleep(seed.uniform(0, 0.15 if away else 0.03))
             if process.poll() is None:
                 killed += 1

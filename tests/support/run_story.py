@@ -68,7 +68,7 @@ def _plain(found: dict[str, list[tuple[object, ...]]]) -> Iterator[tuple[str, li
 
 
 def _seconds(value: object) -> float:
-    return float(value.timestamp())  # type: ignore[attr-defined]
+    return float(value.timestamp())
 
 
 class _Names:

@@ -165,7 +165,7 @@ def test_lines_without_patches_have_no_neighbours(lines: list[Line], keys: list[
         (lambda: {"a": [-1]}, "gave group 'a' the lines [-1]"),
         (lambda: {"a": [True]}, "gave group 'a' the lines [True]"),
         (lambda: {"a": "01"}, "gave group 'a' the lines 01"),
-        (lambda: sys.intern(7), "a plug-in failed on 'mine' (dbb_group_inputs): TypeError"),  # type: ignore[arg-type]
+        (lambda: sys.intern(7), "a plug-in failed on 'mine' (dbb_group_inputs): TypeError"),
     ],
 )
 def test_groups_of_lines_that_are_not_there_are_reported(

@@ -32,7 +32,7 @@ def module(
 ) -> dict[str, object]:
     command = {"execname": "prog", "used": used, "was_generated_by": made}
     exec_1 = {key: value for key, value in command.items() if value}
-    exec_1["cmdline"] = more.pop("cmdline", {})  # type: ignore[assignment]
+    exec_1["cmdline"] = more.pop("cmdline", {})
     return {
         "wrapperloop": "visit, ccd",
         "modnamepat": "${modulename}_${visit}_${ccd}",
@@ -151,8 +151,8 @@ def test_a_list_of_a_program_is_taken_value_by_value_and_never_split() -> None:
 
 def test_loop_names_pair_by_name_whatever_the_order_of_divide_by() -> None:
     one = coadds(wrapperloop="ccd, visit", modnamepat="${modulename}_${visit}_${ccd}")
-    one["list"]["exps"]["divide_by"] = "visit, ccd"  # type: ignore[index]
-    one["file"]["coadd"]["filepat"] = "ccd"  # type: ignore[index]
+    one["list"]["exps"]["divide_by"] = "visit, ccd"
+    one["file"]["coadd"]["filepat"] = "ccd"
     workflow = made(**settings("calib", "coadd", module={"calib": calexps(), "coadd": one}))
     for instance in workflow.instances[4:]:
         assert (
@@ -196,12 +196,12 @@ def test_equal_names_in_different_folders_of_the_archive_are_no_collision_unless
             ).jobs
         )
         == 4
-    )  # type: ignore[dict-item]
+    )
     with pytest.raises(CollidingOutputsError, match="in job"):
         made(
             **settings("calib", module={"calib": one})
             | {"directory_pattern": {**PATTERNS["directory_pattern"], **patterns}}
-        )  # type: ignore[dict-item]
+        )
 
 
 def test_a_file_that_is_wanted_before_it_is_made_is_an_error() -> None:
@@ -338,8 +338,8 @@ def test_what_every_run_needs_is_asked_for(key: str) -> None:
 
 def test_quanta_that_run_at_once_cannot_have_different_lists_of_one_name() -> None:
     one = coadds(wrapperloop="ccd, visit", modnamepat="${modulename}_${visit}_${ccd}")
-    one["list"]["exps"]["divide_by"] = "visit, ccd"  # type: ignore[index]
-    one["file"]["coadd"]["filepat"] = "ccd"  # type: ignore[index]
+    one["list"]["exps"]["divide_by"] = "visit, ccd"
+    one["file"]["coadd"]["filepat"] = "ccd"
     together = {**one, "master_use_fwthreads": True, "max_fwthreads": 2}
     assert made(**settings("calib", "coadd", module={"calib": calexps(), "coadd": one}))
     with pytest.raises(
@@ -367,7 +367,7 @@ def test_a_log_whose_name_is_a_list_is_an_error() -> None:
 
 def test_a_list_in_the_name_of_a_list_file_stays_the_text_that_it_is() -> None:
     one = coadds()
-    one["list"]["exps"]["flabel"] = "of_${band}"  # type: ignore[index]
+    one["list"]["exps"]["flabel"] = "of_${band}"
     workflow = made(**settings("calib", "coadd", band="g,r", module={"calib": calexps(), "coadd": one}))
     assert workflow.instances[4].lists[0].fullname == "list/coadd/of_g,r-0000001-r11p95.fits"
 
