@@ -177,6 +177,7 @@ def test_a_job_that_is_held_goes_on_when_it_is_released(run: DisturbedRun, undis
     assert record(run.runs) == undisturbed
 
 
+@pytest.mark.long
 def test_a_submit_that_is_killed_is_followed_by_attend(run: DisturbedRun, undisturbed: dict[str, list[str]]) -> None:
     run.submit.kill()
     run.submit.communicate()
@@ -186,6 +187,7 @@ def test_a_submit_that_is_killed_is_followed_by_attend(run: DisturbedRun, undist
     assert record(run.runs) == undisturbed
 
 
+@pytest.mark.long
 def test_a_schedd_that_does_not_answer_is_told_by_status(run: DisturbedRun, undisturbed: dict[str, list[str]]) -> None:
     schedd = run.process("condor_schedd")
     schedd.suspend()

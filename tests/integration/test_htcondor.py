@@ -65,6 +65,7 @@ def test_a_run_goes_on_when_dbb_submit_is_killed(runs: SubmittedRuns) -> None:
     assert sorted(runs.told) == EVERYTHING
 
 
+@pytest.mark.long
 def test_the_state_of_the_queue_is_shown_where_it_differs(waiting: SubmittedRuns, in_pool: PoolForTests) -> None:
     in_pool.hold('dbb_module == "seed"')
     wait_for(lambda: "held" in (rows_of(waiting, "status", RUN)[0]["queue"] or ""))
@@ -121,6 +122,7 @@ def test_a_removed_dag_goes_on_when_it_is_submitted_again_by_hand(runs: Submitte
     wait_for(lambda: "is over (succeeded)" in runs.dbb_any("attend", RUN))
 
 
+@pytest.mark.long
 def test_what_was_done_before_is_not_run_again(runs: SubmittedRuns) -> None:
     runs.order("total", "exit 4")
     runs.dbb("submit", *SUBMIT, code=3)

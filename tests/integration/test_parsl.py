@@ -105,6 +105,7 @@ def test_a_pool_of_workers_that_is_killed_is_a_failed_try_and_there_is_a_new_one
     assert set(runs.states().values()) == {"succeeded"}
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_when_the_interchange_is_killed_the_run_ends_and_is_resumed(runs: SubmittedRuns) -> None:
     wait_in(runs, "part-1-1")
