@@ -179,7 +179,7 @@ def measure(registry: Registry, size: int, rounds: int) -> list[list[float]]:
 
 def main() -> None:
     """Measure and print."""
-    parser = parser_of(__doc__, few=(50_000, 100_000, 1_000_000), many=(100_000, 1_000_000, 10_000_000))
+    parser = parser_of(__doc__, few=(100_000, 100_000, 1_000_000), many=(200_000, 1_000_000, 10_000_000))
     parser.add_argument("--databases", default="sqlite,postgresql")
     parser.add_argument("--rounds", type=int, default=14)
     given = filled(parser.parse_args())
